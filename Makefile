@@ -1,0 +1,68 @@
+# Every target works alone from a bare clone: whatever needs the environment makes it first.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tessera-setup
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK_TOOLS := .tessera/lock-tools
+
+# The first interpreter that runs and is new enough; override with `make setup PYTHON=/path/to/python`.
+PYTHON ?= $(shell for candidate in python3.11 python3; do \
+	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$candidate" && break; done)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo serve test check bench bench-full format lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP)  ## Create or refresh .venv from requirements.lock; does nothing when it is fresh
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Tessera needs Python 3.11 or newer; set PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(BIN)/python && test -x $(BIN)/pip || "$(PYTHON)" -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+demo: setup  ## Run the guided tour
+	$(BIN)/tessera demo
+
+serve: setup  ## Start the engine and its HTTP gateway
+	$(BIN)/tessera serve
+
+test: setup  ## Run all tests
+	$(BIN)/python -m pytest
+
+check: setup  ## Everything CI runs: format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: setup  ## Run the short benchmarks
+	$(BIN)/tessera bench
+
+bench-full: setup  ## Run the full benchmarks
+	$(BIN)/tessera bench --full
+
+format: setup  ## Format the code and apply the linter's safe fixes
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# Versions already locked are kept; `make lock UPGRADE=--upgrade` moves them.
+lock:  ## Regenerate requirements.lock from pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Tessera needs Python 3.11 or newer; set PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(LOCK_TOOLS)/bin/pip || "$(PYTHON)" -m venv $(LOCK_TOOLS)
+	$(LOCK_TOOLS)/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE) \
+		--output-file requirements.lock pyproject.toml
+
+clean:  ## Remove .venv, caches and build artefacts; .tessera, which holds local data, stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(LOCK_TOOLS) bench-output
+	find . -name __pycache__ -type d -not -path './.tessera/*' -prune -exec rm -rf {} +
