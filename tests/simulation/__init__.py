@@ -1,0 +1,1 @@
+"""Small editions of the simulations and benchmarks, so that they cannot rot."""
