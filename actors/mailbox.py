@@ -1,0 +1,84 @@
+"""A shard's mailbox: bounded in messages and in legs, first in first out. When full it refuses, never waits."""
+
+import asyncio
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+from actors.errors import Overloaded, ShardStopped
+
+RETRY_AFTER_S: Final = 1
+
+
+class Letter(NamedTuple):
+    """A message on its way to a shard, and where its answer goes."""
+
+    message: Any
+    answer: asyncio.Future[Any]
+    weight: int
+
+
+class Mailbox:
+    """Letters wait here until the shard's next turn takes them.
+
+    `messages_max` and `weight_max` bound what may wait; a letter's weight is the number of legs, Moves or reads in it.
+    """
+
+    def __init__(self, shard: int, messages_max: int, weight_max: int) -> None:
+        self._shard = shard
+        self._messages_max = messages_max
+        self._weight_max = weight_max
+        self._letters: deque[Letter] = deque()
+        self._weight = 0  # sum over waiting letters
+        self._arrived = asyncio.Event()  # set while letters wait or the mailbox is closed
+        self._closed: str | None = None  # why, once closed
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    @property
+    def weight(self) -> int:
+        """How many legs, Moves and reads are waiting."""
+        return self._weight
+
+    def put(self, message: Any, weight: int = 1) -> asyncio.Future[Any]:
+        """Leave a message; the future is its answer. Raises Overloaded when full and ShardStopped when closed."""
+        if self._closed is not None:
+            raise ShardStopped(self._shard, self._closed)
+        if len(self._letters) >= self._messages_max or (self._letters and self._weight + weight > self._weight_max):
+            raise Overloaded(f"the mailbox of shard {self._shard} is full", RETRY_AFTER_S)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._letters.append(Letter(message, answer, weight))
+        self._weight += weight
+        self._arrived.set()
+        return answer
+
+    async def wait(self, timeout_s: float | None) -> None:
+        """Return once something waits or the mailbox is closed, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
+        except TimeoutError:
+            return
+
+    def take(self, weight_max: int) -> list[Letter]:
+        """The letters for one turn, oldest first: at least one if any waits, else up to `weight_max` in weight."""
+        taken: list[Letter] = []
+        weight = 0
+        while self._letters and (not taken or weight + self._letters[0].weight <= weight_max):
+            letter = self._letters.popleft()
+            weight += letter.weight
+            if not letter.answer.cancelled():
+                taken.append(letter)
+        self._weight -= weight
+        if not self._letters and self._closed is None:
+            self._arrived.clear()
+        return taken
+
+    def close(self, reason: str) -> list[Letter]:
+        """Refuse letters from now on; the ones still waiting are handed back."""
+        self._closed = reason
+        left = list(self._letters)
+        self._letters.clear()
+        self._weight = 0
+        self._arrived.set()
+        return left

@@ -1,0 +1,130 @@
+"""Feeds committed records to the projection, in order, off the path of replies.
+
+Records come straight from the commit pipeline while they fit into a bound; what did not fit is read back from the
+log. A lost database session is retried with growing pauses: the projection is late then, never wrong.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+
+from engine.record import Record
+from persistence.errors import DatabaseUnreachable
+from persistence.projection import Projector
+
+QUEUED_LEGS_MAX: Final = 1_000_000
+"""Facts kept in memory for the projection; beyond it they are read back from the log."""
+GROUP_LEGS_MAX: Final = 200_000
+"""Facts that one transaction of the projection takes."""
+RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class ProjectionFeed:
+    """Runs one shard's projector. `lag_legs` is how many facts are committed and not yet projected."""
+
+    def __init__(self, projector: Projector, committed_lsn: int, lag_legs: int = 0) -> None:
+        self._projector = projector
+        self._queue: deque[Record] = deque()  # consecutive records, the newest is the newest committed one
+        self._queued_legs = 0
+        self._committed_lsn = committed_lsn
+        self.lag_legs = lag_legs
+        self._changed = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._closing = False
+        self.failure: Exception | None = None
+        self._task = asyncio.create_task(self._run(), name="projection-feed")
+
+    @property
+    def projected_lsn(self) -> int:
+        """Everything up to it can be seen in SQL."""
+        return self._projector.lsn
+
+    @property
+    def projected_timestamp(self) -> int:
+        """The newest stamp that can be seen in SQL."""
+        return self._projector.timestamp
+
+    def add(self, records: list[Record]) -> None:
+        """Take records that were just committed."""
+        for record in records:
+            self._queue.append(record)
+            self._queued_legs += len(record.legs)
+            self.lag_legs += len(record.legs)
+        self._committed_lsn = records[-1].lsn
+        while self._queued_legs > QUEUED_LEGS_MAX and len(self._queue) > 1:
+            self._queued_legs -= len(self._queue.popleft().legs)
+        self._changed.set()
+
+    async def wait_for(self, lsn: int) -> None:
+        """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it stopped."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._projector.lsn >= lsn or self.failure is not None)
+        if self.failure is not None:
+            raise self.failure
+
+    async def wait_for_progress(self) -> None:
+        """Return after the next transaction of the projection, or at once if it has stopped."""
+        if self.failure is not None:
+            raise self.failure
+        async with self._progress:
+            await self._progress.wait()
+
+    async def close(self, drain: bool) -> None:
+        """End; with `drain` only after everything committed is projected."""
+        if drain and self.failure is None:
+            self._closing = True
+            self._changed.set()
+            await asyncio.wait([self._task])
+        else:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            if self._projector.lsn >= self._committed_lsn:
+                if self._closing:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            try:
+                group = await self._next_group()
+                await self._projector.project(group)
+                attempt = 0
+            except DatabaseUnreachable as exc:
+                pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+                attempt += 1
+                _log.warning("projection waits for the database", error=str(exc), retry_s=pause)
+                await asyncio.sleep(pause)
+                continue
+            except Exception as exc:
+                self.failure = exc
+                _log.error("the projection has stopped", error=repr(exc), projected_lsn=self._projector.lsn)
+                await self._announce()
+                raise
+            self.lag_legs -= sum(len(record.legs) for record in group)
+            await self._announce()
+
+    async def _next_group(self) -> list[Record]:
+        start = self._projector.lsn + 1
+        while self._queue and self._queue[0].lsn < start:
+            self._queued_legs -= len(self._queue.popleft().legs)
+        if not self._queue or self._queue[0].lsn > start:
+            return await self._projector.read_back(start, GROUP_LEGS_MAX)
+        group: list[Record] = []
+        legs = 0
+        while self._queue and (not group or legs + len(self._queue[0].legs) <= GROUP_LEGS_MAX):
+            record = self._queue.popleft()
+            self._queued_legs -= len(record.legs)
+            legs += len(record.legs)
+            group.append(record)
+        return group
+
+    async def _announce(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
