@@ -1,0 +1,232 @@
+"""Account history from legs: which accounts a leg touches, and how; compiled, without Python work per leg.
+
+A leg touches its two accounts and every ancestor that has only one of them below it (spec: roll-ups). `Counters`
+are kept per account ordinal; `segment_rows` adds a run of legs to them and writes one row of `account_history` per
+account touched, in the COPY BINARY format.
+"""
+
+from typing import Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from engine.layout import LEG_FACT, ROLLUP_LEVELS_MAX, LegFlag
+
+DEBITS_PENDING: Final = 0
+DEBITS_POSTED: Final = 1
+CREDITS_PENDING: Final = 2
+CREDITS_POSTED: Final = 3
+
+_PENDING: Final = int(LegFlag.PENDING)
+_POST: Final = int(LegFlag.POST_PENDING)
+_RELEASE: Final = int(LegFlag.VOID_PENDING | LegFlag.EXPIRY)
+_KEEP_OPEN: Final = int(LegFlag.KEEP_OPEN)
+_BURNT: Final = int(LegFlag.BURNT)
+_TOUCHED_MAX: Final = 2 + 2 * ROLLUP_LEVELS_MAX
+_INT8_OID: Final = 20
+_ELEMENT_BYTES: Final = 12
+# fields, then shard, account, first, last, four counters, and the array's size and header
+_ROW_BYTES: Final = 2 + (4 + 2) + (4 + 4) + 6 * (4 + 8) + (4 + 20)
+
+COLUMNS: Final = (
+    "shard, account, first, last, debits_pending, debits_posted, credits_pending, credits_posted, timestamps"
+)
+"""The columns of the rows that `segment_rows` writes."""
+
+_LEGS = numba.types.Array(numba.from_dtype(LEG_FACT), 1, "C", readonly=True)
+_LEG = numba.from_dtype(LEG_FACT)
+
+
+@numba.njit("UniTuple(i8, 2)(i8, i8, i8)", cache=True, nogil=True)
+def effect(flags: int, amount: int, held: int) -> tuple[int, int]:
+    """By how much a leg changes the pending and the posted counter of its side."""
+    if flags & _BURNT:
+        return 0, 0
+    if flags & _RELEASE:
+        return -held, 0
+    if flags & _POST:
+        return -(amount if flags & _KEEP_OPEN else held), amount
+    if flags & _PENDING:
+        return amount, 0
+    return 0, amount
+
+
+@numba.njit("i8(i8, i8, i4[::1], i8[::1])", cache=True, nogil=True)
+def touched_by(debit: int, credit: int, parents: npt.NDArray[np.int32], out: npt.NDArray[np.int64]) -> int:
+    """Writes the accounts that a leg touches to `out`, those on the debit side first; returns how many those are
+    in the low byte and how many in all in the next."""
+    out[0] = debit
+    n = 1
+    if parents[debit] >= 0:
+        above = parents[debit]
+        while above >= 0:
+            other = parents[credit]
+            while other >= 0 and other != above:
+                other = parents[other]
+            if other < 0:
+                out[n] = above
+                n += 1
+            above = parents[above]
+    debits = n
+    out[n] = credit
+    n += 1
+    if parents[credit] >= 0:
+        above = parents[credit]
+        while above >= 0:
+            other = parents[debit]
+            while other >= 0 and other != above:
+                other = parents[other]
+            if other < 0:
+                out[n] = above
+                n += 1
+            above = parents[above]
+    return debits | n << 8
+
+
+@numba.njit("void(u1[::1], i8, i8, i8)", cache=True, nogil=True)
+def _put(out: npt.NDArray[np.uint8], at: int, value: int, size: int) -> None:
+    for i in range(size):
+        out[at + i] = (value >> (8 * (size - 1 - i))) & 255
+
+
+@numba.njit(
+    numba.types.Tuple((numba.i8[::1], numba.i8[::1], numba.i8[::1], numba.i8[::1], numba.i8[::1]))(
+        _LEGS, numba.i4[::1], numba.i8[:, ::1], numba.i8[::1]
+    ),
+    cache=True,
+    nogil=True,
+)
+def _apply(legs, parents, counters, slots):  # type: ignore[no-untyped-def]  # typed by its signature above
+    """Adds the legs to the counters. Returns per account touched, in order of first touch: account, number of legs,
+    first and last timestamp; and those accounts again as the value `slots` has for them. `slots` is all -1 outside."""
+    out = np.empty(_TOUCHED_MAX, np.int64)
+    capacity = 2 * len(legs) + _TOUCHED_MAX
+    accounts = np.empty(capacity, np.int64)
+    counts = np.empty(capacity, np.int64)
+    firsts = np.empty(capacity, np.int64)
+    lasts = np.empty(capacity, np.int64)
+    used = 0
+    for i in range(len(legs)):
+        leg = legs[i]
+        if leg.flags & _BURNT:
+            continue
+        pending, posted = effect(leg.flags, leg.amount, leg.held)
+        shape = touched_by(leg.debit, leg.credit, parents, out)
+        debits = shape & 255
+        for k in range(shape >> 8):
+            account = out[k]
+            side = 0 if k < debits else 2
+            counters[account, side] += pending
+            counters[account, side + 1] += posted
+            slot = slots[account]
+            if slot < 0:
+                if used == capacity:
+                    capacity *= 2
+                    accounts = np.concatenate((accounts, np.empty(used, np.int64)))
+                    counts = np.concatenate((counts, np.empty(used, np.int64)))
+                    firsts = np.concatenate((firsts, np.empty(used, np.int64)))
+                    lasts = np.concatenate((lasts, np.empty(used, np.int64)))
+                slot = used
+                used += 1
+                slots[account] = slot
+                accounts[slot] = account
+                counts[slot] = 0
+                firsts[slot] = leg.timestamp
+            counts[slot] += 1
+            lasts[slot] = leg.timestamp
+    for slot in range(used):
+        slots[accounts[slot]] = -1
+    return accounts[:used], counts[:used], firsts[:used], lasts[:used], slots
+
+
+@numba.njit(
+    numba.u1[::1](
+        _LEGS, numba.i4[::1], numba.i8[:, ::1], numba.i8[::1], numba.i8,
+        numba.i8[::1], numba.i8[::1], numba.i8[::1], numba.i8[::1],
+    ),
+    cache=True,
+    nogil=True,
+)  # fmt: skip
+def _write(legs, parents, counters, slots, shard, accounts, counts, firsts, lasts):  # type: ignore[no-untyped-def]  # typed by its signature above
+    """The rows for what `_apply` returned, in order of account."""
+    order = np.argsort(accounts)
+    size = 0
+    for k in range(len(order)):
+        size += _ROW_BYTES + _ELEMENT_BYTES * counts[order[k]]
+    rows = np.empty(size, np.uint8)
+    at = 0
+    for k in range(len(order)):
+        row = order[k]
+        account = accounts[row]
+        _put(rows, at, 9, 2)
+        _put(rows, at + 2, 2, 4)
+        _put(rows, at + 6, shard, 2)
+        _put(rows, at + 8, 4, 4)
+        _put(rows, at + 12, account, 4)
+        _put(rows, at + 16, 8, 4)
+        _put(rows, at + 20, firsts[row], 8)
+        _put(rows, at + 28, 8, 4)
+        _put(rows, at + 32, lasts[row], 8)
+        at += 40
+        for c in range(4):
+            _put(rows, at, 8, 4)
+            _put(rows, at + 4, counters[account, c], 8)
+            at += 12
+        _put(rows, at, 20 + _ELEMENT_BYTES * counts[row], 4)
+        _put(rows, at + 4, 1, 4)  # dimensions
+        _put(rows, at + 8, 0, 4)  # no nulls
+        _put(rows, at + 12, _INT8_OID, 4)
+        _put(rows, at + 16, counts[row], 4)
+        _put(rows, at + 20, 1, 4)  # lower bound
+        at += 24
+        slots[account] = at
+        at += _ELEMENT_BYTES * counts[row]
+    out = np.empty(_TOUCHED_MAX, np.int64)
+    for i in range(len(legs)):
+        leg = legs[i]
+        if leg.flags & _BURNT:
+            continue
+        shape = touched_by(leg.debit, leg.credit, parents, out)
+        for k in range(shape >> 8):
+            at = slots[out[k]]
+            _put(rows, at, 8, 4)
+            _put(rows, at + 4, leg.timestamp, 8)
+            slots[out[k]] = at + _ELEMENT_BYTES
+    for k in range(len(accounts)):
+        slots[accounts[k]] = -1
+    return rows
+
+
+class Counters:
+    """The four counters of every account of a shard, by ordinal, as the projection has them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many accounts there are."""
+        self.values: npt.NDArray[np.int64] = np.zeros((1024, 4), np.int64)
+        """Debits pending, debits posted, credits pending, credits posted."""
+        self.parents: npt.NDArray[np.int32] = np.full(1024, -1, np.int32)
+        self._slots: npt.NDArray[np.int64] = np.full(1024, -1, np.int64)
+
+    def add_accounts(self, parents: npt.NDArray[np.int32]) -> None:
+        """The next accounts in order of creation, with the ordinals of their parents (-1 = none)."""
+        needed = self.count + len(parents)
+        if needed > len(self.parents):
+            grown = max(needed, 2 * len(self.parents)) - len(self.parents)
+            self.values = np.concatenate((self.values, np.zeros((grown, 4), np.int64)))
+            self.parents = np.concatenate((self.parents, np.full(grown, -1, np.int32)))
+            self._slots = np.concatenate((self._slots, np.full(grown, -1, np.int64)))
+        self.parents[self.count : needed] = parents
+        self.count = needed
+
+    def segment_rows(self, shard: int, legs: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+        """Adds `legs` (LEG_FACT, in order) and returns the history rows of all accounts they touch."""
+        if len(legs) == 0:
+            return np.empty(0, np.uint8)
+        assert int(legs["debit"].max()) < self.count and int(legs["credit"].max()) < self.count
+        accounts, counts, firsts, lasts, _ = _apply(legs, self.parents, self.values, self._slots)
+        rows: npt.NDArray[np.uint8] = _write(
+            legs, self.parents, self.values, self._slots, shard, accounts, counts, firsts, lasts
+        )
+        return rows
