@@ -1,16 +1,18 @@
-"""The commit pipeline of one shard: records in, durable records out, one commit in flight.
+"""The commit pipeline of one shard: turns in, durable answers out, one round trip to the log in flight.
 
-    submit(record) ─▶ queue ─▶ COPY of all that waits = one commit ─▶ durable LSN ─▶ replies, projection
+    submit(record, replies) ─▶ queue ─▶ one COPY of all that waits = a commit ─▶ replies, projection
 
-While a commit is on its way the next records gather, so a busy shard shares commits without waiting for anybody.
-If a commit's outcome is unknown the pipeline asks the log what is there, appends the rest and goes on; if the log
-belongs to somebody else by now, or differs, it gives up and says so: it never guesses.
+While a commit is on its way the next turns gather, so a busy shard shares commits without waiting for
+anybody. A turn that changed nothing has no record; its answers wait for the records before it, or, when there
+are none, for one round trip that proves the log is still ours. If the outcome of a commit is unknown the
+pipeline asks the log what is there, appends the rest and goes on; if the log belongs to somebody else by now,
+or differs, it gives up and says so: it never guesses.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from engine.record import Record
 from persistence.errors import OutcomeUnknown, PersistenceError
@@ -20,57 +22,62 @@ COMMIT_BYTES_MAX: Final = 32 << 20
 """One commit takes whole records up to about this many bytes."""
 
 
-class Unacknowledged(NamedTuple):
-    """A record that is not known to be durable yet, and whom to tell."""
+class Reply(NamedTuple):
+    """An answer that is ready, and may be given once it is durable."""
 
-    record: Record
+    future: asyncio.Future[Any]
+    answer: Any
+
+
+class _Turn(NamedTuple):
+    record: Record | None
     payload: bytes
-    durable: Callable[[], None]
+    replies: list[Reply]
 
 
 class CommitPipeline:
-    """Appends a shard's records to its log in order.
+    """Appends a shard's records to its log in order and gives answers when they are durable.
 
-    `on_durable` sees every durable batch of records (for the projection); `on_failure` is called once, with the
-    reason, when the pipeline gives up. `records_max` bounds what may be unacknowledged.
+    `on_durable` sees every durable batch of records (for the projection); `on_failure` is called once, with
+    the reason, when the pipeline gives up. `turns_max` bounds how many turns may wait.
     """
 
     def __init__(
         self,
         log: Log,
         durable_lsn: int,
-        records_max: int,
+        turns_max: int,
         on_durable: Callable[[list[Record]], None],
-        on_failure: Callable[[PersistenceError], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._log = log
-        self._records_max = records_max
+        self._turns_max = turns_max
         self._on_durable = on_durable
         self._on_failure = on_failure
-        self._waiting: deque[Unacknowledged] = deque()  # in LSN order, none of them in flight
-        self._in_flight = 0  # records in the commit that is on its way
-        self._arrived = asyncio.Event()  # set while records wait or the pipeline is closing
-        self._room = asyncio.Event()  # set while fewer than records_max are unacknowledged
+        self._waiting: deque[_Turn] = deque()  # in order, none of them in flight
+        self._in_flight: list[_Turn] = []  # in the round trip that is on its way
+        self._arrived = asyncio.Event()  # set while turns wait or the pipeline is closing
+        self._room = asyncio.Event()  # set while fewer than turns_max wait
         self._room.set()
         self._closing = False
         self.durable_lsn = durable_lsn  # everything up to it is committed
-        self.commits = 0  # commits made, for the metrics
+        self.commits = 0  # commits made
         self._task = asyncio.create_task(self._run(), name="commit-pipeline")
 
     @property
-    def unacknowledged(self) -> int:
-        """How many records are not known to be durable."""
-        return len(self._waiting) + self._in_flight
+    def unanswered(self) -> int:
+        """How many turns have not been answered yet."""
+        return len(self._waiting) + len(self._in_flight)
 
-    def submit(self, record: Record, payload: bytes, durable: Callable[[], None]) -> None:
-        """Queue a record; `durable` is called once it is committed."""
-        self._waiting.append(Unacknowledged(record, payload, durable))
-        if self.unacknowledged >= self._records_max:
+    def submit(self, record: Record | None, payload: bytes, replies: list[Reply]) -> None:
+        """Queue a turn; its replies are given once everything it saw is durable and ours."""
+        self._waiting.append(_Turn(record, payload, replies))
+        if self.unanswered >= self._turns_max:
             self._room.clear()
         self._arrived.set()
 
     async def room(self) -> None:
-        """Return once another record may be submitted."""
+        """Return once another turn may be submitted."""
         await self._room.wait()
 
     async def close(self) -> None:
@@ -79,9 +86,18 @@ class CommitPipeline:
         self._arrived.set()
         await asyncio.wait([self._task])
 
-    def abort(self) -> None:
-        """End at once; what is unacknowledged stays so."""
+    async def abort(self) -> list[Reply]:
+        """End at once; the replies that were not given are handed back."""
         self._task.cancel()
+        await asyncio.wait([self._task])
+        return self.take_unanswered()
+
+    def take_unanswered(self) -> list[Reply]:
+        """The replies that were not given; they are forgotten here."""
+        left = [reply for turn in (*self._in_flight, *self._waiting) for reply in turn.replies]
+        self._in_flight = []
+        self._waiting.clear()
+        return left
 
     async def _run(self) -> None:
         try:
@@ -89,39 +105,47 @@ class CommitPipeline:
                 await self._arrived.wait()
                 if not self._waiting:
                     return
-                batch = self._next_batch()
-                await self._commit(batch)
-                self._acknowledge(batch)
+                self._in_flight = self._next_batch()
+                await self._make_durable(self._in_flight)
+                self._acknowledge()
         except PersistenceError as failure:
             self._on_failure(failure)
 
-    def _next_batch(self) -> list[Unacknowledged]:
-        batch = [self._waiting.popleft()]
-        size = len(batch[0].payload)
-        while self._waiting and size + len(self._waiting[0].payload) <= COMMIT_BYTES_MAX:
-            size += len(self._waiting[0].payload)
-            batch.append(self._waiting.popleft())
-        self._in_flight = len(batch)
+    def _next_batch(self) -> list[_Turn]:
+        batch: list[_Turn] = []
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].payload) <= COMMIT_BYTES_MAX):
+            turn = self._waiting.popleft()
+            size += len(turn.payload)
+            batch.append(turn)
         if not self._waiting and not self._closing:
             self._arrived.clear()
         return batch
 
-    async def _commit(self, batch: list[Unacknowledged]) -> None:
-        rows = [(item.record.lsn, item.record.epoch, item.payload) for item in batch]
-        while rows:
+    async def _make_durable(self, batch: list[_Turn]) -> None:
+        rows = [
+            (turn.record.lsn, turn.record.epoch, turn.payload) for turn in batch if turn.record is not None
+        ]
+        while True:
             try:
-                await self._log.append(rows)
+                if rows:
+                    await self._log.append(rows)
+                    self.commits += 1
+                else:
+                    await self._log.confirm()
                 return
             except OutcomeUnknown:
-                there = await self._log.resolve(rows)
-                rows = rows[there:]
+                rows = rows[await self._log.resolve(rows) :]
 
-    def _acknowledge(self, batch: list[Unacknowledged]) -> None:
-        self._in_flight = 0
-        self.commits += 1
-        self.durable_lsn = batch[-1].record.lsn
-        if self.unacknowledged < self._records_max:
+    def _acknowledge(self) -> None:
+        batch, self._in_flight = self._in_flight, []
+        records = [turn.record for turn in batch if turn.record is not None]
+        if records:
+            self.durable_lsn = records[-1].lsn
+            self._on_durable(records)
+        if self.unanswered < self._turns_max:
             self._room.set()
-        for item in batch:
-            item.durable()
-        self._on_durable([item.record for item in batch])
+        for turn in batch:
+            for reply in turn.replies:
+                if not reply.future.done():
+                    reply.future.set_result(reply.answer)

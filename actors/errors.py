@@ -1,4 +1,5 @@
-"""What callers of the actors may meet besides results: every error carries its facts and survives pickling."""
+"""What callers of the actors may meet besides results: every error carries its facts and survives
+pickling."""
 
 
 class ActorError(Exception):
@@ -18,8 +19,8 @@ class Overloaded(ActorError):  # noqa: N818  # a state of the shard, not a mista
 
 
 class ShardStopped(ActorError):  # noqa: N818  # a state of the shard, not a mistake of the caller
-    """The shard serves no more. What was sent and not answered may or may not have happened: send it again with
-    the same ids once a shard serves, and it happens exactly once."""
+    """The shard serves no more. What was sent and not answered may or may not have happened: send it again
+    with the same ids once a shard serves, and it happens exactly once."""
 
     def __init__(self, shard: int, reason: str) -> None:
         super().__init__(shard, reason)
@@ -31,7 +32,8 @@ class ShardStopped(ActorError):  # noqa: N818  # a state of the shard, not a mis
 
 
 class InvalidRequest(ActorError):  # noqa: N818  # named for the caller
-    """The request itself is wrong and changed nothing; `where` names the field, `accepted` what would be accepted."""
+    """The request itself is wrong and changed nothing; `where` names the field, `accepted` what would be
+    accepted."""
 
     def __init__(self, where: str, problem: str, accepted: str = "") -> None:
         super().__init__(where, problem, accepted)

@@ -1,4 +1,5 @@
-"""A shard's mailbox: bounded in messages and in legs, first in first out. When full it refuses, never waits."""
+"""A shard's mailbox: bounded in messages and in legs, first in first out. When full it refuses, never
+waits."""
 
 import asyncio
 from collections import deque
@@ -20,7 +21,8 @@ class Letter(NamedTuple):
 class Mailbox:
     """Letters wait here until the shard's next turn takes them.
 
-    `messages_max` and `weight_max` bound what may wait; a letter's weight is the number of legs, Moves or reads in it.
+    `messages_max` and `weight_max` bound what may wait; a letter's weight is the number of legs, Moves or
+    reads in it.
     """
 
     def __init__(self, shard: int, messages_max: int, weight_max: int) -> None:
@@ -41,10 +43,13 @@ class Mailbox:
         return self._weight
 
     def put(self, message: Any, weight: int = 1) -> asyncio.Future[Any]:
-        """Leave a message; the future is its answer. Raises Overloaded when full and ShardStopped when closed."""
+        """Leave a message; the future is its answer. Raises Overloaded when full and ShardStopped when
+        closed."""
         if self._closed is not None:
             raise ShardStopped(self._shard, self._closed)
-        if len(self._letters) >= self._messages_max or (self._letters and self._weight + weight > self._weight_max):
+        if len(self._letters) >= self._messages_max or (
+            self._letters and self._weight + weight > self._weight_max
+        ):
             raise Overloaded(f"the mailbox of shard {self._shard} is full", RETRY_AFTER_S)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._letters.append(Letter(message, answer, weight))
@@ -61,7 +66,8 @@ class Mailbox:
             return
 
     def take(self, weight_max: int) -> list[Letter]:
-        """The letters for one turn, oldest first: at least one if any waits, else up to `weight_max` in weight."""
+        """The letters for one turn, oldest first: at least one if any waits, else up to `weight_max` in
+        weight."""
         taken: list[Letter] = []
         weight = 0
         while self._letters and (not taken or weight + self._letters[0].weight <= weight_max):

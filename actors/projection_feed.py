@@ -1,7 +1,7 @@
 """Feeds committed records to the projection, in order, off the path of replies.
 
-Records come straight from the commit pipeline while they fit into a bound; what did not fit is read back from the
-log. A lost database session is retried with growing pauses: the projection is late then, never wrong.
+Records come straight from the commit pipeline while they fit into a bound; what did not fit is read back from
+the log. A lost database session is retried with growing pauses: the projection is late then, never wrong.
 """
 
 import asyncio
@@ -60,7 +60,8 @@ class ProjectionFeed:
         self._changed.set()
 
     async def wait_for(self, lsn: int) -> None:
-        """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it stopped."""
+        """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it
+        stopped."""
         async with self._progress:
             await self._progress.wait_for(lambda: self._projector.lsn >= lsn or self.failure is not None)
         if self.failure is not None:

@@ -1,4 +1,5 @@
-"""Everything an engine may be told, in one immutable object. The environment is read here and nowhere else."""
+"""Everything an engine may be told, in one immutable object. The environment is read here and nowhere
+else."""
 
 import os
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ ENVIRONMENT_PREFIX: Final = "TESSERA_"
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where an engine keeps its log, and the bounds it works within.
 
-    Exactly one of `data_dir` (embedded PostgreSQL) and `database_url` (any PostgreSQL from 15 on) is used; with
-    neither, the embedded server under `.tessera`.
+    Exactly one of `data_dir` (embedded PostgreSQL) and `database_url` (any PostgreSQL from 15 on) is used;
+    with neither, the embedded server under `.tessera`.
     """
 
     data_dir: Path | None = None
@@ -28,7 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mailbox_weight_max: int = 1_000_000  # legs, Moves and reads in those messages
     turn_weight_max: int = 65_536  # legs, Moves and reads that one turn takes
     records_in_flight_max: int = 4  # records that may wait for their commit
-    projection_lag_legs_max: int = 20_000_000  # beyond it new work is refused until the projection has caught up
+    projection_lag_legs_max: int = (
+        20_000_000  # beyond it new work is refused until the projection has caught up
+    )
     ids_per_generation: int = 1 << 22  # ids remembered in one generation of the id window
     generations_max: int = 4
     snapshot_legs: int = 5_000_000  # a snapshot is taken after this many legs
@@ -40,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> "Settings":
-        """The given settings, and for the others the variables `TESSERA_<NAME>`. Raises ValueError for bad ones."""
+        """The given settings, and for the others the variables `TESSERA_<NAME>`. Raises ValueError for bad
+        ones."""
         source = os.environ if environment is None else environment
         chosen = {key: value for key, value in given.items() if value is not None}
         if not chosen.keys() & {"data_dir", "database_url"}:
@@ -52,7 +56,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             wanted = field.name in from_source or field.name not in {"data_dir", "database_url"}
             if wanted and field.name not in chosen and variable in source:
                 try:
-                    chosen[field.name] = msgspec.convert(source[variable], field.type, strict=False, dec_hook=_to_path)
+                    chosen[field.name] = msgspec.convert(
+                        source[variable], field.type, strict=False, dec_hook=_to_path
+                    )
                 except msgspec.ValidationError as exc:
                     raise ValueError(f"{variable}: {exc}") from exc
         return cls(**chosen)

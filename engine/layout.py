@@ -1,7 +1,8 @@
 """The shapes of everything that is stored in arrays or crosses the kernel's border.
 
 128-bit ids stand in arrays as two native `uint64`: in rows as `…_hi`, `…_lo`, in columns as an array of shape
-`(n, 2)` with `[:, 0]` the high half. As bytes an id is 16 bytes, big-endian, which is also how UUIDs are written.
+`(n, 2)` with `[:, 0]` the high half. As bytes an id is 16 bytes, big-endian, which is also how UUIDs are
+written.
 """
 
 from enum import IntFlag
@@ -22,7 +23,8 @@ SECOND_NS: Final = 1_000_000_000
 
 
 class LegFlag(IntFlag):
-    """Flags of a leg. The three highest are the engine's own: a client that sends one gets `reserved_flag`."""
+    """Flags of a leg. The three highest are the engine's own: a client that sends one gets
+    `reserved_flag`."""
 
     LINKED = 1
     PENDING = 2
@@ -111,15 +113,22 @@ LEG_FACT = np.dtype(
     ]
 )
 """What happened, with everything resolved (inherited fields filled in, amounts actual): the log's and the
-projection's view of a leg, of an expiry (flag EXPIRY, id 0) and of a burnt id (flag BURNT, only id and timestamp)."""
+projection's view of a leg, of an expiry (flag EXPIRY, id 0) and of a burnt id (flag BURNT, only id and
+timestamp)."""
 
-ACCOUNT_FACT = np.dtype([name for name in ACCOUNT.descr if name[0] not in {
-    "debits_pending", "debits_posted", "credits_pending", "credits_posted", "version"}])
+ACCOUNT_FACT = np.dtype(
+    [
+        name
+        for name in ACCOUNT.descr
+        if name[0] not in {"debits_pending", "debits_posted", "credits_pending", "credits_posted", "version"}
+    ]
+)
 """An account as it was created."""
 
-GUARD_FACT = np.dtype([("floor", "i8"), ("ceiling", "i8"), ("timestamp", "i8"), ("account", "i4"), ("_pad", "u4")])
+GUARD_FACT = np.dtype(
+    [("floor", "i8"), ("ceiling", "i8"), ("timestamp", "i8"), ("account", "i4"), ("_pad", "u4")]
+)
 """New guards of an account (by ordinal); adds one to its version."""
-
 
 
 class LegColumns(NamedTuple):
@@ -162,8 +171,8 @@ class AccountColumns(NamedTuple):
 class OpenColumns(NamedTuple):
     """Accounts a Move needs, opened on the way if they are not there yet ("ensure": never refused by itself).
 
-    `before[k]` is the index of the leg in the block before which the account is opened, ascending; it must be the
-    first leg of its chain. If that chain fails, accounts it opened are gone again.
+    `before[k]` is the index of the leg in the block before which the account is opened, ascending; it must be
+    the first leg of its chain. If that chain fails, accounts it opened are gone again.
     """
 
     before: npt.NDArray[np.int64]
@@ -175,18 +184,20 @@ class OpenColumns(NamedTuple):
     ceiling: npt.NDArray[np.int64]
 
 
-def _column_spec(columns: type[NamedTuple], wide: frozenset[str], kinds: dict[str, type]) -> dict[str, tuple[int, type]]:
+def _column_spec(
+    columns: type[NamedTuple], wide: frozenset[str], kinds: dict[str, type]
+) -> dict[str, tuple[int, type]]:
     return {name: (2 if name in wide else 1, kinds[name]) for name in columns._fields}
 
 
 _WIDE = frozenset({"id", "debit", "credit", "pending_id", "user_data_128", "party", "parent"})
 _KINDS: dict[str, type] = {
-    "id": np.uint64, "debit": np.uint64, "credit": np.uint64, "pending_id": np.uint64, "user_data_128": np.uint64,
-    "party": np.uint64, "parent": np.uint64, "amount": np.int64, "asset": np.uint32, "code": np.uint16,
-    "flags": np.uint16, "timeout": np.uint32, "user_data_64": np.uint64, "user_data_32": np.uint32,
-    "timestamp": np.int64, "if_debit_version": np.int64, "if_credit_version": np.int64, "floor": np.int64,
-    "ceiling": np.int64, "before": np.int64,
-}  # fmt: skip
+    **dict.fromkeys(_WIDE | {"user_data_64"}, np.uint64),
+    **dict.fromkeys(("asset", "timeout", "user_data_32"), np.uint32),
+    **dict.fromkeys(("code", "flags"), np.uint16),
+    **dict.fromkeys(("amount", "timestamp", "floor", "ceiling", "before"), np.int64),
+    **dict.fromkeys(("if_debit_version", "if_credit_version"), np.int64),
+}
 
 LEG_COLUMN_SPEC = _column_spec(LegColumns, _WIDE, _KINDS)
 """Column name → (width, dtype) for `LegColumns`."""
@@ -196,13 +207,16 @@ OPEN_COLUMN_SPEC = _column_spec(OpenColumns, _WIDE, _KINDS)
 """Column name → (width, dtype) for `OpenColumns`."""
 
 
-def _fill(spec: dict[str, tuple[int, type]], n: int, given: dict[str, npt.ArrayLike]) -> list[npt.NDArray[np.generic]]:
+def _fill(
+    spec: dict[str, tuple[int, type]], n: int, given: dict[str, npt.ArrayLike]
+) -> list[npt.NDArray[np.generic]]:
     unknown = given.keys() - spec.keys()
     if unknown:
         raise KeyError(f"unknown columns: {', '.join(sorted(unknown))}")
-    filled = []
+    filled: list[npt.NDArray[np.generic]] = []
     for name, (width, dtype) in spec.items():
         shape = (n, 2) if width == 2 else (n,)
+        column: npt.NDArray[np.generic]
         if name in given:
             column = np.ascontiguousarray(given[name], dtype=dtype)
             if column.shape != shape:

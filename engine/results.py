@@ -8,7 +8,8 @@ from enum import IntEnum
 
 
 class Result(IntEnum):
-    """What became of a leg or an account. `CREATED` is success, `EXISTS` a harmless repeat, the rest refusals."""
+    """What became of a leg or an account. `CREATED` is success, `EXISTS` a harmless repeat, the rest
+    refusals."""
 
     CREATED = 0
     LINKED_EVENT_CHAIN_OPEN = 1

@@ -1,0 +1,65 @@
+"""Gathers what many clients sent into one block for the kernel, remembering whose legs are where."""
+
+from typing import TypeVar
+
+import numpy as np
+
+from engine.layout import LEG_FLAGS_OF_CLIENTS, LegColumns, LegFlag, OpenColumns
+from engine.ledger import LegBlock, LoadedLegs
+
+_Columns = TypeVar("_Columns", LegColumns, OpenColumns)
+
+
+class BlockBuilder:
+    """Batches for one kernel call, in order of arrival. Each batch is stamped and judged by itself."""
+
+    def __init__(self) -> None:
+        self._legs: list[LegColumns] = []
+        self._opens: list[OpenColumns] = []
+        self._offsets = [0]
+        self.open_keys: list[str] = []  # account key of each open, in order
+
+    def __len__(self) -> int:
+        return self._offsets[-1]
+
+    def add(self, legs: LegColumns, opens: OpenColumns | None = None, keys: list[str] | None = None) -> slice:
+        """Append a batch; the slice says where its legs are in the outcome. `opens.before` counts from the
+        batch."""
+        start = self._offsets[-1]
+        stop = start + len(legs.amount)
+        self._legs.append(legs)
+        self._offsets.append(stop)
+        if opens is not None and keys:
+            self._opens.append(opens._replace(before=opens.before + start))
+            self.open_keys += keys
+        return slice(start, stop)
+
+    def build(self, loaded: LoadedLegs | None = None) -> LegBlock:
+        """The block. Engine-made legs (OF_MOVE) are accepted only in batches that Moves made:
+        `allowed_flags`."""
+        legs = self._legs[0] if len(self._legs) == 1 else _joined(LegColumns, self._legs)
+        opens = None
+        if self._opens:
+            opens = self._opens[0] if len(self._opens) == 1 else _joined(OpenColumns, self._opens)
+        return LegBlock(
+            columns=legs,
+            offsets=np.array(self._offsets, np.int64),
+            opens=opens,
+            loaded=loaded,
+            allowed_flags=LEG_FLAGS_OF_CLIENTS | LegFlag.OF_MOVE,
+        )
+
+
+def without_engine_flags(legs: LegColumns) -> LegColumns:
+    """The same legs; where a client set the engine's own flag OF_MOVE, another reserved flag stands instead,
+    so that the kernel refuses it as reserved although Moves' legs in the same block may carry it."""
+    stolen = (legs.flags & np.uint16(LegFlag.OF_MOVE)) != 0
+    if not stolen.any():
+        return legs
+    flags = legs.flags.copy()
+    flags[stolen] = (flags[stolen] & np.uint16(0x7FFF)) | np.uint16(LegFlag.BURNT)
+    return legs._replace(flags=flags)
+
+
+def _joined(kind: type[_Columns], parts: list[_Columns]) -> _Columns:
+    return kind(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

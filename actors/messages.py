@@ -1,0 +1,126 @@
+"""What can be sent to a shard. A message's weight is how much of a turn it takes."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.directory import PartyCommand, ThingCommand
+from engine.layout import AccountColumns, LegColumns
+from engine.moves import MoveCommand
+
+
+class PostLegs(NamedTuple):
+    """One client's batch of legs. Answer: `LegAnswers`."""
+
+    columns: LegColumns
+
+    @property
+    def weight(self) -> int:
+        return len(self.columns.amount)
+
+
+class CreateAccounts(NamedTuple):
+    """One client's batch of accounts, with their keys ("" for an account that has none). Answer:
+    `LegAnswers`."""
+
+    columns: AccountColumns
+    keys: list[str]
+
+    @property
+    def weight(self) -> int:
+        return len(self.keys)
+
+
+class SetGuards(NamedTuple):
+    """New guards for an account. Answer: the account after it, as `AccountState`."""
+
+    account: int
+    floor: int
+    ceiling: int
+    if_version: int  # 0 = whatever it is
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+
+class SubmitMoves(NamedTuple):
+    """Commands on Moves, carried out in order. Answer: one `MoveAnswer` each."""
+
+    commands: list[MoveCommand]
+
+    @property
+    def weight(self) -> int:
+        return sum(command.weight for command in self.commands)
+
+
+class SubmitParties(NamedTuple):
+    """Parties to create or change. Answer: one `DirectoryAnswer` each."""
+
+    commands: list[PartyCommand]
+
+    @property
+    def weight(self) -> int:
+        return len(self.commands)
+
+
+class SubmitThings(NamedTuple):
+    """Things to create or change. Answer: one `DirectoryAnswer` each."""
+
+    commands: list[ThingCommand]
+
+    @property
+    def weight(self) -> int:
+        return len(self.commands)
+
+
+class ReadAccounts(NamedTuple):
+    """Accounts by id. Answer: a list of `AccountState | None`."""
+
+    ids: npt.NDArray[np.uint64]
+
+    @property
+    def weight(self) -> int:
+        return len(self.ids)
+
+
+class Preview(NamedTuple):
+    """What a command would write, without writing it. Answer: a list of `EntryPreview`."""
+
+    command: MoveCommand
+
+    @property
+    def weight(self) -> int:
+        return self.command.weight
+
+
+class Fence(NamedTuple):
+    """Nothing to do. Answer: the LSN of everything sent before, once durable, and proof that the shard is
+    ours."""
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+
+class Capture(NamedTuple):
+    """A consistent copy of the whole state at a turn's end. Answer: `(lsn, chain, state)`."""
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+
+Message = (
+    PostLegs
+    | CreateAccounts
+    | SetGuards
+    | SubmitMoves
+    | SubmitParties
+    | SubmitThings
+    | ReadAccounts
+    | Preview
+    | Fence
+    | Capture
+)
