@@ -41,7 +41,7 @@ def test_text_and_bytes_round_trip(id: int) -> None:
     assert ids_list(ids_column([id])) == [id]
 
 
-@pytest.mark.parametrize("text", ["", "bob", "01902b3c7d007abc8def0123456789ab", " 01902b3c", "{}", "\u0660" * 36])
+@pytest.mark.parametrize("text", ["", "bob", "01902b3c7d007abc8def0123456789ab", " 01902b3c", "\u0660" * 36])
 def test_other_text_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="expected a UUID"):
         ids.parse_id(text)
