@@ -10,16 +10,30 @@ or differs, it gives up and says so: it never guesses.
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import structlog
+
 from engine.record import Record
-from persistence.errors import OutcomeUnknown, PersistenceError
+from persistence.errors import (
+    DatabaseUnreachable,
+    LogFull,
+    LogUnavailable,
+    OutcomeUnknown,
+    PersistenceError,
+)
 from persistence.log import Log
 
+ATTEMPTS_MAX: Final = 20
+"""How often a commit is tried in a row before the shard stops; a full disk is waited for without end."""
+PAUSE_S: Final = 0.2
 COMMIT_BYTES_MAX: Final = 32 << 20
 """One commit takes whole records up to about this many bytes."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Reply(NamedTuple):
@@ -62,6 +76,7 @@ class CommitPipeline:
         self._closing = False
         self.durable_lsn = durable_lsn  # everything up to it is committed
         self.commits = 0  # commits made
+        self.blocked: PersistenceError | None = None  # why nothing can be committed just now
         self._task = asyncio.create_task(self._run(), name="commit-pipeline")
 
     @property
@@ -126,16 +141,27 @@ class CommitPipeline:
         rows = [
             (turn.record.lsn, turn.record.epoch, turn.payload) for turn in batch if turn.record is not None
         ]
-        while True:
+        unknown = False  # whether some of the rows may be there already
+        for attempt in itertools.count(1):
             try:
+                if unknown:
+                    rows = rows[await self._log.resolve(rows) :]
+                    unknown = False
                 if rows:
                     await self._log.append(rows)
                     self.commits += 1
                 else:
                     await self._log.confirm()
+                self.blocked = None
                 return
-            except OutcomeUnknown:
-                rows = rows[await self._log.resolve(rows) :]
+            except (OutcomeUnknown, DatabaseUnreachable, LogUnavailable) as trouble:
+                unknown = unknown or isinstance(trouble, OutcomeUnknown)
+                self.blocked = trouble
+                _log.warning("the log waits", error=str(trouble), attempt=attempt)
+                if attempt >= ATTEMPTS_MAX and not isinstance(trouble, LogFull):
+                    raise
+                if attempt > 1:
+                    await asyncio.sleep(PAUSE_S)
 
     def _acknowledge(self) -> None:
         batch, self._in_flight = self._in_flight, []
