@@ -83,7 +83,7 @@ class Database:
             return make_conninfo("", **(CONNECTION_DEFAULTS | conninfo_to_dict(given)))
 
     def start(self) -> None:
-        """Starts the embedded server, if that is what this is. Raises EmbeddedServerFailed. It may take long."""
+        """Starts the embedded server, if this is one; it may take long. Raises EmbeddedServerFailed."""
         if self.server is not None:
             self.server.start()
 
@@ -219,8 +219,8 @@ class _Attempt:
         advice = (
             f"See its log, {server.log_path}."
             if server is not None
-            else "Start it (for example `pg_ctl -D DATA start` or `systemctl start postgresql`), correct the URL "
-            "(--database-url postgresql://USER@HOST/NAME), or let Tessera run its own (--data-dir DIR)."
+            else "Start it (for example `pg_ctl -D DATA start` or `systemctl start postgresql`), correct the "
+            "URL (--database-url postgresql://USER@HOST/NAME), or let Tessera run its own (--data-dir DIR)."
         )
         raise DatabaseUnreachable(
             f"PostgreSQL at {name} does not answer after {self._number} attempts in {elapsed_s:.1f} s: "

@@ -2,15 +2,17 @@
 
 The protocol:
 
-    open      lock (a session advisory lock, in a statement of its own) → head (in a later statement, so that it
-              shows what the last holder committed) → the caller appends an opening record: head + 1, epoch + 1
+    open      lock (a session advisory lock, in a statement of its own) → head (in a later statement, so that
+              it shows what the last holder committed) → the caller appends an opening record (head + 1,
+              epoch + 1)
     append    records in order, in one COPY, which is one commit; when it returns they are on disk
     confirm   one round trip on the same session: it answers only while the lock is still ours
     resolve   after OutcomeUnknown: a new session takes the lock again, once the old one is gone, and compares
               the end of the log with the records that were not acknowledged
 
-The lock lives and dies with the session, and appends are made on that session only: there is no reconnecting on
-the side. Whoever takes over ends the holder's session first. The primary key stops what should never happen.
+The lock lives and dies with the session, and appends are made on that session only: there is no reconnecting
+on the side. Whoever takes over ends the holder's session first. The primary key stops what should never
+happen.
 """
 
 import asyncio
@@ -128,8 +130,8 @@ class Log:
     async def append(self, records: Sequence[Entry]) -> None:
         """Makes the records durable, all or none, in one commit.
 
-        Raises OutcomeUnknown: call `resolve`. Raises LogUnavailable or LogFull: nothing of it is there. Raises
-        Deposed or LogDiverged: this writer is at its end.
+        Raises OutcomeUnknown: call `resolve`. Raises LogUnavailable or LogFull: nothing of it is there.
+        Raises Deposed or LogDiverged: this writer is at its end.
         """
         first, last = records[0][0], records[-1][0]
         self._check_usable(first, last)
@@ -157,7 +159,7 @@ class Log:
             self._making_room = asyncio.create_task(self._make_room_aside(), name="log-room")
 
     async def confirm(self) -> None:
-        """Returns if the log is still ours. Raises OutcomeUnknown if its session is lost: call `resolve([])`."""
+        """Returns if the log is still ours. Raises OutcomeUnknown if it may not be: call `resolve([])`."""
         first, last = self.head.lsn + 1, self.head.lsn
         self._check_usable(first, last)
         try:
@@ -171,8 +173,8 @@ class Log:
     async def resolve(self, records: Sequence[Entry]) -> int:
         """How many of the unacknowledged records, from the first on, are durable. The log is usable again.
 
-        Raises Deposed if there is or was another writer, LogDiverged if the log ends otherwise: this writer is
-        at its end. Raises LogUnavailable, DatabaseUnreachable or DatabaseRefused: it may be called again.
+        Raises Deposed if there is or was another writer, LogDiverged if the log ends otherwise: this writer
+        is at its end. Raises LogUnavailable, DatabaseUnreachable or DatabaseRefused: it may be called again.
         """
         if self._ended is not None:
             raise self._ended
@@ -335,7 +337,7 @@ class Log:
         return len(tail)
 
     async def _settle(self, writer: LogSession) -> None:
-        """What was found is visible; a commit that follows it makes sure that it is durable, on standbys too."""
+        """What was found is visible; a commit after it makes sure that it is durable, on standbys too."""
         with translated():
             await writer.session.execute(_SQL["settle"])
         if writer.warnings:

@@ -1,8 +1,8 @@
 """A session that may write a shard's log: what must be true of it, and its lock.
 
-Refused are sessions whose commits can't be relied on: through a pooler (the lock would belong to whoever comes
-next), on a standby, without fsync, or from a host whose clock is off. The lock is a session advisory lock, so it
-can't outlive the session that appends.
+Refused are sessions whose commits can't be relied on: through a pooler (the lock would belong to whoever
+comes next), on a standby, without fsync, or from a host whose clock is off. The lock is a session advisory
+lock, so it can't outlive the session that appends.
 """
 
 import asyncio
@@ -78,8 +78,9 @@ class LogSession:
             if holder is not None:
                 if time.monotonic() >= deadline:
                     raise LockHeld(
-                        f"shard {self._shard} has a writer already: {holder.application!r}, process {holder.pid} of "
-                        f"PostgreSQL, since {holder.started}. Stop it, or take over with --takeover",
+                        f"shard {self._shard} has a writer already: {holder.application!r}, process "
+                        f"{holder.pid} of PostgreSQL, since {holder.started}. Stop it, or take over with "
+                        "--takeover",
                         self._shard,
                         pid=holder.pid,
                         application=holder.application,
@@ -90,22 +91,23 @@ class LogSession:
             await asyncio.sleep(LOCK_PAUSE_S)
 
     async def lock_again(self, old: Backend) -> None:
-        """Takes the lock that `old`, a lost session of this writer, held. Raises Deposed if it is another's now."""
+        """Takes the lock that `old`, our lost session, held. Raises Deposed if another session has it."""
         deadline = time.monotonic() + LOCK_LIMIT_S
         while not await self._try_lock():
             holder = await self._holder()
             if holder is not None:
                 if holder[:2] != old[:2]:
                     raise Deposed(
-                        f"shard {self._shard} has another writer now: {holder.application!r}, process {holder.pid} "
-                        f"of PostgreSQL, since {holder.started}",
+                        f"shard {self._shard} has another writer now: {holder.application!r}, process "
+                        f"{holder.pid} of PostgreSQL, since {holder.started}",
                         self._shard,
                         pid=holder.pid,
                         application=holder.application,
                     )
                 if time.monotonic() >= deadline:
                     raise LogUnavailable(
-                        f"the lost session of shard {self._shard} (process {old.pid} of PostgreSQL) does not end",
+                        f"the lost session of shard {self._shard} (process {old.pid} of PostgreSQL) "
+                        "does not end",
                         self._shard,
                     )
                 await self._terminate(holder)

@@ -94,8 +94,8 @@ async def _applied(session: Session, known: list[Migration]) -> list[int]:
     newest = len(known)
     if rows and rows[-1][0] > newest:
         raise SchemaNewer(
-            f"this database has schema version {rows[-1][0]}, but this Tessera knows versions up to {newest}: "
-            "use the release that migrated it, or a newer one",
+            f"this database has schema version {rows[-1][0]}, but this Tessera knows versions up to "
+            f"{newest}: use the release that migrated it, or a newer one",
             found=rows[-1][0],
             known=newest,
         )
