@@ -4,7 +4,7 @@ It judges one leg at a time with Python integers and dictionaries, straight from
 and judges the posting kernel in the tests. It remembers every id for ever, so it needs no id window.
 
 All state is in dictionaries of immutable values, and every change goes through `ReferenceLedger._put`, which
-journals how to take it back: a chain is undone by walking that journal backwards, and nothing else knows of it.
+journals how to take it back: a chain is undone by walking that journal backwards, nothing else knows of it.
 The refusals of each phase stand in order of precedence, and all in this one file, to be read beside the
 specification.
 """
