@@ -18,10 +18,10 @@ _NAME: Final = re.compile(r"^-- name: (\w+)\n-- \S.*\n", re.MULTILINE)
 
 
 @cache
-def statements(file: str) -> Mapping[str, bytes]:
-    """The statements of `persistence/sql/<file>.sql` by name, as psycopg takes them. Raises ValueError if a
+def statements(file: str, package: str = "persistence") -> Mapping[str, bytes]:
+    """The statements of `<package>/sql/<file>.sql` by name, as psycopg takes them. Raises ValueError if a
     statement has no name, no description or the name of another one."""
-    text = files("persistence").joinpath("sql", f"{file}.sql").read_text("utf-8")
+    text = files(package).joinpath("sql", f"{file}.sql").read_text("utf-8")
     starts = list(_NAME.finditer(text))
     if not starts or text.count("-- name:") != len(starts) or text[: starts[0].start()].strip():
         raise ValueError(f"{file}.sql: every statement starts with its name and a line that describes it")
