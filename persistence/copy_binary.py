@@ -1,13 +1,15 @@
 """PostgreSQL's COPY BINARY format, built from and read into arrays.
 
-A stream is `HEADER`, rows, `TRAILER`. A row is its number of fields (int16), then each field as its size (int32,
--1 = null) and its bytes; every number is big-endian. Rows in which the same fields are null have the same length, so
-they are one structured array, and thousands of rows are written with one assignment per field. Rows with a text at
-their end are such an array with the texts laid between its rows.
+A stream is `HEADER`, rows, `TRAILER`. A row is its number of fields (int16), then each field as its size
+(int32,
+-1 = null) and its bytes; every number is big-endian. Rows in which the same fields are null have the same
+length, so they are one structured array, and thousands of rows are written with one assignment per field.
+Rows with a text at their end are such an array with the texts laid between its rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,9 @@ HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 BLOCK_BYTES: Final = 1 << 18
 """How much is handed to the connection at a time: small enough that the event loop stays responsive."""
+
+INT8_OID: Final = 20
+UUID_OID: Final = 2950
 
 Kind = Literal["int2", "int4", "int8", "uuid"]
 Values = npt.NDArray[np.generic]
@@ -35,11 +40,12 @@ def pack_rows(
     values: Mapping[str, Values],
     nulls: Mapping[str, npt.NDArray[np.bool_]],
     count: int,
-) -> list[npt.NDArray[np.void]]:
-    """`count` rows as one structured array per combination of nulls, in the order of `columns`.
+    texts: Sequence[bytes | None] | None = None,
+) -> list[npt.NDArray[np.void] | bytes]:
+    """`count` rows, those with the same fields null together, in the order of `columns`.
 
-    `nulls[name]` is true where a column is null; a column that is not named there never is. Unsigned values are
-    stored as the signed number of the same bits.
+    `nulls[name]` is true where a column is null; a column that is not named there never is. Unsigned values
+    are stored as the signed number of the same bits. `texts` adds one more column of any bytes at the end.
     """
     if count == 0:
         return []
@@ -47,28 +53,24 @@ def pack_rows(
     pattern = np.zeros(count, np.uint32)
     for bit, name in enumerate(nullable):
         pattern |= nulls[name].astype(np.uint32) << np.uint32(bit)
-    runs = []
+    if texts is not None:
+        missing = np.fromiter((text is None for text in texts), np.bool_, count)
+        pattern |= missing.astype(np.uint32) << np.uint32(len(nullable))
+    runs: list[npt.NDArray[np.void] | bytes] = []
     for one in np.unique(pattern).tolist():
         absent = {name for bit, name in enumerate(nullable) if one >> bit & 1}
         chosen = np.flatnonzero(pattern == one)
-        rows = np.empty(len(chosen), row_dtype(columns, absent))
+        rows = np.empty(len(chosen), row_dtype(columns, absent, texts is not None))
         _fill(rows, columns, absent, values, slice(None) if len(chosen) == count else chosen)
-        runs.append(rows)
+        if texts is None:
+            runs.append(rows)
+        elif one >> len(nullable):
+            rows["fields"] = len(columns) + 1
+            rows["text_size"] = -1
+            runs.append(rows)
+        else:
+            runs.append(_with_texts(rows, len(columns) + 1, [texts[row] or b"" for row in chosen.tolist()]))
     return runs
-
-
-def pack_rows_with_text(
-    columns: Sequence[Column], values: Mapping[str, Values], texts: Sequence[bytes], count: int
-) -> bytes:
-    """`count` rows without nulls, followed by one more column that holds a text (or any other bytes)."""
-    if count == 0:
-        return b""
-    rows = np.empty(count, row_dtype(columns, frozenset(), text_after=True))
-    _fill(rows, columns, frozenset(), values, slice(None))
-    rows["fields"] = len(columns) + 1
-    rows["text_size"] = np.fromiter(map(len, texts), np.int64, count)
-    fixed = rows.view(f"V{rows.dtype.itemsize}").tolist()
-    return b"".join([part for pair in zip(fixed, texts, strict=True) for part in pair])
 
 
 def pack_fields(fields: Sequence[bytes | None]) -> bytes:
@@ -102,7 +104,8 @@ def row_dtype(
 
 
 def unpack_rows(columns: Sequence[Column], blocks: Iterable[bytes]) -> npt.NDArray[np.void]:
-    """The rows of a whole stream, in native byte order and without the sizes. None of its fields may be null."""
+    """The rows of a whole stream, in native byte order and without the sizes. None of its fields may be
+    null."""
     stream = b"".join(blocks)
     if not stream.startswith(HEADER) or not stream.endswith(TRAILER):
         raise ValueError("not a whole COPY BINARY stream")
@@ -118,16 +121,53 @@ def unpack_rows(columns: Sequence[Column], blocks: Iterable[bytes]) -> npt.NDArr
     return native
 
 
-def blocks_of(buffers: Iterable[bytes | Values]) -> Iterable[memoryview]:
-    """A whole stream of the given rows, in blocks to write."""
-    yield memoryview(HEADER)
+def id_array(ids: npt.NDArray[np.uint64]) -> bytes:
+    """Ids of shape (n, 2) as a uuid[] parameter in binary."""
+    elements = np.empty(len(ids), [("size", ">i4"), ("hi", ">u8"), ("lo", ">u8")])
+    elements["size"] = 16
+    elements["hi"], elements["lo"] = ids[:, 0], ids[:, 1]
+    return _array_header(UUID_OID, len(ids)) + elements.tobytes()
+
+
+def number_array(numbers: npt.NDArray[np.int64]) -> bytes:
+    """Numbers as an int8[] parameter in binary."""
+    elements = np.empty(len(numbers), [("size", ">i4"), ("number", ">i8")])
+    elements["size"] = 8
+    elements["number"] = numbers
+    return _array_header(INT8_OID, len(numbers)) + elements.tobytes()
+
+
+def blocks_of(
+    buffers: Iterable[bytes | Values], header: bool = True, trailer: bool = True
+) -> Iterator[memoryview]:
+    """A stream of the given rows, or a part of it, in blocks to write."""
+    if header:
+        yield memoryview(HEADER)
     for buffer in buffers:
-        raw = (
-            memoryview(buffer) if isinstance(buffer, bytes) else memoryview(buffer.reshape(-1).view(np.uint8))
-        )
+        raw = memoryview(buffer) if isinstance(buffer, bytes) else bytes_of(buffer)
         for at in range(0, len(raw), BLOCK_BYTES):
             yield raw[at : at + BLOCK_BYTES]
-    yield memoryview(TRAILER)
+    if trailer:
+        yield memoryview(TRAILER)
+
+
+def bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    """The memory of a contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _array_header(element_oid: int, count: int) -> bytes:
+    """One dimension from 1 on, no nulls; an empty array has no dimension."""
+    if count == 0:
+        return struct.pack(">iii", 0, 0, element_oid)
+    return struct.pack(">iiiii", 1, 0, element_oid, count, 1)
+
+
+def _with_texts(rows: npt.NDArray[np.void], fields: int, texts: list[bytes]) -> bytes:
+    rows["fields"] = fields
+    rows["text_size"] = np.fromiter(map(len, texts), np.int64, len(texts))
+    fixed: list[bytes] = rows.view(f"V{rows.dtype.itemsize}").tolist()
+    return b"".join([part for pair in zip(fixed, texts, strict=True) for part in pair])
 
 
 def _fill(

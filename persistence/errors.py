@@ -1,3 +1,4 @@
+# ruff: noqa: N818  # names that say what happened read better than ones that all end in "Error"
 """What can go wrong between the engine and PostgreSQL, in words of our own.
 
 Nothing above `persistence/` sees a psycopg exception: this package translates at its edge. Every error carries
@@ -134,3 +135,29 @@ class LogDamaged(LogError):
     def __init__(self, message: str, shard: int, lsn: int) -> None:
         super().__init__(message, shard)
         self.lsn = lsn
+
+
+class ProjectionConflict(PersistenceError):
+    """The projection is not where this projector left it: another one is at work."""
+
+    def __init__(self, message: str, shard: int) -> None:
+        super().__init__(message)
+        self.shard = shard
+
+
+class ProjectionGap(PersistenceError):
+    """The projection needs record `expected` next and was given `found`."""
+
+    def __init__(self, message: str, shard: int, expected: int, found: int) -> None:
+        super().__init__(message)
+        self.shard = shard
+        self.expected = expected
+        self.found = found
+
+
+class FilterRefused(PersistenceError):
+    """A question that makes no sense; `field` is the part of the filter that is wrong."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field

@@ -1,8 +1,8 @@
 """Account history from legs: which accounts a leg touches, and how; compiled, without Python work per leg.
 
-A leg touches its two accounts and every ancestor that has only one of them below it (spec: roll-ups). `Counters`
-are kept per account ordinal; `segment_rows` adds a run of legs to them and writes one row of `account_history` per
-account touched, in the COPY BINARY format.
+A leg touches its two accounts and every ancestor that has only one of them below it (spec: roll-ups).
+`Counters` are kept per account ordinal; `segment_rows` adds a run of legs to them and writes one row of
+`account_history` per account touched, in the COPY BINARY format.
 """
 
 from typing import Final
@@ -30,12 +30,13 @@ _ELEMENT_BYTES: Final = 12
 _ROW_BYTES: Final = 2 + (4 + 2) + (4 + 4) + 6 * (4 + 8) + (4 + 20)
 
 COLUMNS: Final = (
-    "shard, account, first, last, debits_pending, debits_posted, credits_pending, credits_posted, timestamps"
-)
+    "shard", "account", "first", "last", "debits_pending", "debits_posted", "credits_pending",
+    "credits_posted", "timestamps",
+)  # fmt: skip
 """The columns of the rows that `segment_rows` writes."""
 
 _LEGS = numba.types.Array(numba.from_dtype(LEG_FACT), 1, "C", readonly=True)
-_LEG = numba.from_dtype(LEG_FACT)
+_FOUR_ARRAYS = numba.types.UniTuple(numba.i8[::1], 4)  # type: ignore[no-untyped-call]  # numba has no types
 
 
 @numba.njit("UniTuple(i8, 2)(i8, i8, i8)", cache=True, nogil=True)
@@ -54,8 +55,8 @@ def effect(flags: int, amount: int, held: int) -> tuple[int, int]:
 
 @numba.njit("i8(i8, i8, i4[::1], i8[::1])", cache=True, nogil=True)
 def touched_by(debit: int, credit: int, parents: npt.NDArray[np.int32], out: npt.NDArray[np.int64]) -> int:
-    """Writes the accounts that a leg touches to `out`, those on the debit side first; returns how many those are
-    in the low byte and how many in all in the next."""
+    """Writes the accounts that a leg touches to `out`, those on the debit side first; returns how many
+    those are in the low byte and how many in all in the next."""
     out[0] = debit
     n = 1
     if parents[debit] >= 0:
@@ -91,15 +92,13 @@ def _put(out: npt.NDArray[np.uint8], at: int, value: int, size: int) -> None:
 
 
 @numba.njit(
-    numba.types.Tuple((numba.i8[::1], numba.i8[::1], numba.i8[::1], numba.i8[::1], numba.i8[::1]))(
-        _LEGS, numba.i4[::1], numba.i8[:, ::1], numba.i8[::1]
-    ),
+    _FOUR_ARRAYS(_LEGS, numba.i4[::1], numba.i8[:, ::1], numba.i8[::1]),
     cache=True,
     nogil=True,
 )
 def _apply(legs, parents, counters, slots):  # type: ignore[no-untyped-def]  # typed by its signature above
-    """Adds the legs to the counters. Returns per account touched, in order of first touch: account, number of legs,
-    first and last timestamp; and those accounts again as the value `slots` has for them. `slots` is all -1 outside."""
+    """Adds the legs to the counters. Returns per account touched, in order of first touch: account, number
+    of legs, first and last timestamp. `slots` is all -1 before and after."""
     out = np.empty(_TOUCHED_MAX, np.int64)
     capacity = 2 * len(legs) + _TOUCHED_MAX
     accounts = np.empty(capacity, np.int64)
@@ -137,7 +136,7 @@ def _apply(legs, parents, counters, slots):  # type: ignore[no-untyped-def]  # t
             lasts[slot] = leg.timestamp
     for slot in range(used):
         slots[accounts[slot]] = -1
-    return accounts[:used], counts[:used], firsts[:used], lasts[:used], slots
+    return accounts[:used], counts[:used], firsts[:used], lasts[:used]
 
 
 @numba.njit(
@@ -224,8 +223,9 @@ class Counters:
         """Adds `legs` (LEG_FACT, in order) and returns the history rows of all accounts they touch."""
         if len(legs) == 0:
             return np.empty(0, np.uint8)
-        assert int(legs["debit"].max()) < self.count and int(legs["credit"].max()) < self.count
-        accounts, counts, firsts, lasts, _ = _apply(legs, self.parents, self.values, self._slots)
+        assert int(legs["debit"].max()) < self.count
+        assert int(legs["credit"].max()) < self.count
+        accounts, counts, firsts, lasts = _apply(legs, self.parents, self.values, self._slots)
         rows: npt.NDArray[np.uint8] = _write(
             legs, self.parents, self.values, self._slots, shard, accounts, counts, firsts, lasts
         )

@@ -1,10 +1,10 @@
 """A state as chunks of bytes, and back, with a checksum for each chunk and one for all.
 
-A state is a tree of dicts, lists, integers of any size, texts, bytes, booleans, None and NumPy arrays. Its stream is
-a small header (magic, format, size of the tree), the tree as MessagePack in which every array is a reference, and
-then the arrays' bytes in the order of the references. The stream is cut into chunks; a chunk is stored with its
-checksum (xxh3-128) behind it. Arrays are never joined or copied on the way out, and are filled in place on the way in,
-so that a snapshot needs little more memory than the state.
+A state is a tree of dicts, lists, integers of any size, texts, bytes, booleans, None and NumPy arrays. Its
+stream is a small header (magic, format, size of the tree), the tree as MessagePack in which every array is
+a reference, and then the arrays' bytes in the order of the references. The stream is cut into chunks; a
+chunk is stored with its checksum (xxh3-128) behind it. Arrays are never joined or copied on the way out,
+and are filled in place on the way in, so that a snapshot needs little more memory than the state.
 """
 
 import struct
@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import xxhash
+
+from persistence.copy_binary import bytes_of
 
 FORMAT: Final = 1
 CHUNK_BYTES_MAX: Final = 16 << 20
@@ -48,7 +50,7 @@ def encode_state(state: State) -> Iterator[Chunk]:
     arrays: list[npt.NDArray[Any]] = []
     tree = _encoder.encode(_to_tree(state, arrays))
     streams = [memoryview(_HEADER.pack(_MAGIC, FORMAT, len(tree)) + tree)]
-    streams += [memoryview(array.reshape(-1).view(np.uint8)) for array in arrays if array.nbytes]
+    streams += [bytes_of(array) for array in arrays if array.nbytes]
     pieces: list[memoryview] = []
     room = CHUNK_BYTES_MAX
     for stream in streams:
@@ -123,7 +125,7 @@ class StateDecoder:
             _collect_arrays(self._tree, self._arrays)
         except (msgspec.DecodeError, ValueError, TypeError, LookupError) as exc:
             raise CorruptSnapshot(f"unreadable tree: {exc}") from exc
-        self._open = [memoryview(a.reshape(-1).view(np.uint8)) for a in reversed(self._arrays) if a.nbytes]
+        self._open = [bytes_of(a) for a in reversed(self._arrays) if a.nbytes]
         return memoryview(bytes(self._head[end:]))
 
 

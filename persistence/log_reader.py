@@ -1,0 +1,155 @@
+"""Reads a shard's committed log in order, checking every link.
+
+Rows come in one COPY stream; a thread decodes and checks a batch while the next one arrives and the one
+before is used. A record must follow the one before it: the next position, an epoch that does not fall, its
+hash chain.
+"""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from psycopg import sql
+
+from engine.record import FIRST_CHAIN, CorruptRecord, Record, chain_hash, decode
+from persistence.copy_binary import HEADER, TRAILER
+from persistence.database import Database, translated
+from persistence.errors import LogDamaged
+from persistence.log import Head
+from persistence.statements import statements
+
+BATCH_BYTES: Final = 4 << 20
+"""A batch is handed on when its payloads come to this much."""
+BATCH_RECORDS: Final = 4096
+QUEUED_BATCHES_MAX: Final = 2
+LSN_MAX: Final = 2**63 - 1
+START: Final = Head(0, 0, FIRST_CHAIN)
+"""Before the first record."""
+
+_ROW: Final = struct.Struct("!hiqiqi")  # fields, then each with its size: lsn, epoch; the payload's size
+
+_RawRow = tuple[int, int, bytes]
+
+
+class Logged(NamedTuple):
+    """A record of the log, the hash that the next one carries, and its size in bytes."""
+
+    record: Record
+    chain: bytes
+    size: int
+
+
+class LogReader:
+    """Gives the records of a shard after a position, up to `last` or to what is committed at the start.
+
+    An asynchronous context manager and an iterator of batches. `after` is the position before the first
+    record, or only its LSN: then the link to it is not checked. Raises LogDamaged where the log is wrong.
+    """
+
+    def __init__(
+        self, database: Database, shard: int, after: Head | int = START, last: int = LSN_MAX
+    ) -> None:
+        self._database = database
+        self._shard = shard
+        self._at = after if isinstance(after, Head) else Head(after, 0, b"")
+        self._last = last
+        self._batches: asyncio.Queue[list[Logged] | None] = asyncio.Queue(QUEUED_BATCHES_MAX)
+        self._raw: asyncio.Queue[list[_RawRow] | None] = asyncio.Queue(QUEUED_BATCHES_MAX)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._fetch()), asyncio.create_task(self._decode())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def __aiter__(self) -> AsyncIterator[list[Logged]]:
+        while (batch := await self._next_batch()) is not None:
+            yield batch
+
+    async def _next_batch(self) -> list[Logged] | None:
+        """The next batch, None at the end; a failed task's error if it will not come."""
+        waiting = asyncio.create_task(self._batches.get())
+        try:
+            pending: set[asyncio.Task[object]] = {waiting, *(task for task in self._tasks if not task.done())}
+            while not waiting.done():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {waiting}:
+                    task.result()
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def _fetch(self) -> None:
+        statement = sql.SQL(statements("log")["read"].decode()).format(
+            shard=sql.Literal(self._shard), first=sql.Literal(self._at.lsn + 1), last=sql.Literal(self._last)
+        )
+        name = f"tessera {self._database.schema}/{self._shard} reader"
+        async with self._database.session(name) as session:
+            with translated():
+                async with session.cursor().copy(statement) as copy:
+                    rows: list[_RawRow] = []
+                    size = 0
+                    async for block in copy:
+                        row = _row(block)
+                        if row is None:
+                            continue
+                        rows.append(row)
+                        size += len(row[2])
+                        if size >= BATCH_BYTES or len(rows) >= BATCH_RECORDS:
+                            await self._raw.put(rows)
+                            rows, size = [], 0
+                    await self._raw.put(rows)
+        await self._raw.put(None)
+
+    async def _decode(self) -> None:
+        while (rows := await self._raw.get()) is not None:
+            batch = await asyncio.to_thread(self._check, rows) if rows else []
+            await self._batches.put(batch)
+        await self._batches.put(None)
+
+    def _check(self, rows: list[_RawRow]) -> list[Logged]:
+        return [self._link(*row) for row in rows]
+
+    def _link(self, lsn: int, epoch: int, payload: bytes) -> Logged:
+        at = self._at
+        if lsn != at.lsn + 1:
+            raise LogDamaged(f"record {at.lsn + 1} is missing: {lsn} comes next", self._shard, at.lsn + 1)
+        try:
+            record = decode(payload)
+        except CorruptRecord as corrupt:
+            raise LogDamaged(f"record {lsn} is damaged: {corrupt}", self._shard, lsn) from corrupt
+        if (record.shard, record.lsn, record.epoch) != (self._shard, lsn, epoch):
+            raise LogDamaged(
+                f"the row of record {lsn} of epoch {epoch} holds record {record.lsn} of epoch {record.epoch} "
+                f"of shard {record.shard}",
+                self._shard,
+                lsn,
+            )
+        if epoch < at.epoch:
+            raise LogDamaged(f"record {lsn} is of epoch {epoch}, after epoch {at.epoch}", self._shard, lsn)
+        if at.chain and record.previous != at.chain:
+            raise LogDamaged(f"record {lsn} is not chained to the record before it", self._shard, lsn)
+        self._at = Head(lsn, epoch, chain_hash(payload))
+        return Logged(record, self._at.chain, len(payload))
+
+
+def _row(block: bytes | bytearray | memoryview) -> _RawRow | None:
+    """The row in a message of the stream; its first message starts with the header, its last is the
+    trailer."""
+    raw = bytes(block)
+    at = len(HEADER) if raw.startswith(HEADER) else 0
+    if raw[at : at + len(TRAILER)] == TRAILER or at == len(raw):
+        return None
+    _, _, lsn, _, epoch, size = _ROW.unpack_from(raw, at)
+    at += _ROW.size
+    if len(raw) != at + size:
+        raise ValueError("a message of the COPY stream is not one row")
+    return lsn, epoch, raw[at:]

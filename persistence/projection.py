@@ -1,0 +1,359 @@
+"""The projection: tables for SQL, derived from the log, exactly once.
+
+A projector reads the records of one shard in order and writes their rows by COPY BINARY. One transaction
+takes a group of records: it moves the shard's cursor from where this projector left it to the group's end,
+which fails unless exactly one row is there, and copies the rows. So a record is projected as a whole or not
+at all, never twice, whatever dies in between; and of two projectors of one shard only one gets on.
+
+The counters of every account are kept in memory, so that the history of an account carries its balances;
+they are read from the tables at the start and after every failure.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from psycopg import sql
+
+from engine.layout import CEILING_UNSET, FLOOR_UNSET, AccountFlag, LegFlag
+from engine.record import Record
+from persistence import segments
+from persistence.copy_binary import Column, blocks_of, unpack_rows
+from persistence.database import Database, Session, translated
+from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, ProjectionGap
+from persistence.log_reader import LogReader
+from persistence.projection_rows import (
+    ACCOUNT_COLUMNS,
+    LEG_COLUMNS,
+    MOVE_COLUMNS,
+    PARTY_COLUMNS,
+    REQUEST_COLUMNS,
+    THING_COLUMNS,
+    Buffers,
+    EventRows,
+    Rows,
+    account_rows,
+    event_rows,
+    fold_parties,
+    leg_rows,
+    packed,
+)
+from persistence.statements import statements
+
+GROUP_LEGS_MAX: Final = 200_000
+"""How many legs one transaction takes, unless a single record has more."""
+INLINE_LEGS_MAX: Final = 4_000
+"""Up to here rows are built on the event loop; more would hold it up, so a thread builds them."""
+CHUNK_LEGS: Final = 25_000
+"""How many rows of legs are built at a time, while those before them are on their way."""
+ATTEMPTS_MAX: Final = 3
+"""How often a group is tried when the session breaks, before the caller hears of it."""
+
+_SQL: Final = statements("projection")
+_COUNTER_COLUMNS: Final = (
+    Column("ordinal", "int4"),
+    Column("parent", "int4"),
+    Column("flags", "int4"),
+    Column("debits_pending", "int8"),
+    Column("debits_posted", "int8"),
+    Column("credits_pending", "int8"),
+    Column("credits_posted", "int8"),
+)
+_CLOSING: Final = int(LegFlag.CLOSING_DEBIT | LegFlag.CLOSING_CREDIT)
+_RELEASING: Final = int(LegFlag.VOID_PENDING | LegFlag.EXPIRY)
+_CLOSED: Final = int(AccountFlag.CLOSED)
+
+
+class Projector:
+    """Projects one shard. `start` before `project`; one task at a time."""
+
+    def __init__(self, database: Database, shard: int) -> None:
+        self.shard = shard
+        self.lsn = 0
+        """The last record that the tables contain."""
+        self.timestamp = 0
+        """The newest timestamp in them. What is not younger survives a crash of PostgreSQL in the tables."""
+        self._database = database
+        self._session: Session | None = None  # None: what is kept in memory must be read again
+        self._counters = segments.Counters()
+        self._closed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by account ordinal
+
+    async def start(self) -> None:
+        """Connects, and reads where the projection is. Raises DatabaseUnreachable."""
+        await self.close()
+        session = await self._database.connect(f"tessera {self._database.schema}/{self.shard} projection")
+        try:
+            with translated():
+                await session.execute(_SQL["commit_synchronously"])
+                await session.execute(_SQL["create_cursor"], (self.shard,))
+                await session.execute(_SQL["party_buffer"])
+                # One statement sees one state of the tables, so read the cursor twice around the counters.
+                cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
+                await self._read_counters(session)
+                again = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
+        except BaseException:
+            await session.close()
+            raise
+        if cursor is None or cursor != again:
+            await session.close()
+            raise ProjectionConflict("another projector is at work on this shard", self.shard)
+        self.lsn, self.timestamp = cursor
+        self._session = session
+
+    async def close(self) -> None:
+        """Ends the session."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def project(self, records: Sequence[Record]) -> None:
+        """Puts the records into the tables, in transactions of at most GROUP_LEGS_MAX legs.
+
+        They must follow each other; those that the tables contain already are passed over. A broken session
+        is replaced. Raises DatabaseUnreachable (try again later), ProjectionConflict, ProjectionGap; then
+        the last group may be in the tables or not, and `lsn` tells after the next `start` or `project`.
+        """
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                if self._session is None:
+                    await self.start()
+                for group in _groups([record for record in records if record.lsn > self.lsn]):
+                    await self._project_group(group)
+                return
+            except ConnectionLost as lost:
+                await self.close()
+                if attempt == ATTEMPTS_MAX:
+                    raise DatabaseUnreachable(
+                        f"the projection's session broke {attempt} times: {lost}", attempt, 0.0
+                    ) from lost
+            except BaseException:
+                await self.close()
+                raise
+
+    async def read_back(self, start: int, legs_max: int) -> list[Record]:
+        """Records from the log, from `start` on: as many as come to about `legs_max` legs, at least one if it
+        is there."""
+        records: list[Record] = []
+        legs = 0
+        async with LogReader(self._database, self.shard, after=start - 1) as reader:
+            async for batch in reader:
+                for logged in batch:
+                    records.append(logged.record)
+                    legs += len(logged.record.legs)
+                    if legs >= legs_max:
+                        return records
+        return records
+
+    async def _project_group(self, records: Sequence[Record]) -> None:
+        session = self._session
+        assert session is not None
+        self._check_sequence(records)
+        legs_count = sum(len(record.legs) for record in records)
+        legs = await self._in_thread(legs_count, np.concatenate, [record.legs for record in records])
+        first_ordinal = self._counters.count
+        accounts = np.concatenate([record.accounts for record in records])
+        keys = [key for record in records for key in record.keys]
+        self._counters.add_accounts(np.ascontiguousarray(accounts["parent"]))
+        events = [event_rows(record) for record in records if record.events]
+        guards = _last_guards(records)
+        timestamp = _last_timestamp(records, self.timestamp)
+        with translated():
+            closed = await self._closings(session, accounts, legs)
+            history = asyncio.ensure_future(
+                self._in_thread(len(legs), self._counters.segment_rows, self.shard, legs)
+            )
+            try:
+                async with session.transaction():
+                    await self._advance(session, records[-1].lsn, timestamp)
+                    rows = account_rows(self.shard, first_ordinal, accounts, keys)
+                    await _copy(session, "account", (*_names(ACCOUNT_COLUMNS), "key"), rows)
+                    await self._copy_legs(session, legs)
+                    await _copy(session, "account_history", segments.COLUMNS, [await history])
+                    await self._write_events(session, events)
+                    await self._write_guards(session, guards)
+                    await self._write_closings(session, closed)
+            finally:
+                await asyncio.wait([history])
+        self.lsn, self.timestamp = records[-1].lsn, timestamp
+
+    def _check_sequence(self, records: Sequence[Record]) -> None:
+        for expected, record in enumerate(records, self.lsn + 1):
+            if record.lsn != expected or record.shard != self.shard:
+                raise ProjectionGap(
+                    f"the projection of shard {self.shard} needs record {expected} next, not {record.lsn}",
+                    self.shard,
+                    expected,
+                    record.lsn,
+                )
+
+    async def _advance(self, session: Session, lsn: int, timestamp: int) -> None:
+        moved = await session.execute(
+            _SQL["advance"],
+            {"shard": self.shard, "expected": self.lsn, "next": lsn, "timestamp": timestamp},
+        )
+        if moved.rowcount != 1:
+            raise ProjectionConflict(
+                f"the projection of shard {self.shard} is not at record {self.lsn} any more: "
+                "another projector is at work, or the cursor was changed",
+                self.shard,
+            )
+
+    async def _copy_legs(self, session: Session, legs: Rows) -> None:
+        if len(legs) == 0:
+            return
+        async with session.cursor().copy(_copy_statement("leg", _names(LEG_COLUMNS))) as copy:
+            async for block in self._leg_blocks(legs):
+                await copy.write(block)
+
+    async def _leg_blocks(self, legs: Rows) -> AsyncIterator[memoryview]:
+        """The stream of all rows; the next chunk is built while one is written."""
+        chunks = [legs[at : at + CHUNK_LEGS] for at in range(0, len(legs), CHUNK_LEGS)]
+        buffers: Buffers = await self._in_thread(len(legs), leg_rows, self.shard, chunks[0])
+        following: asyncio.Future[Any] | None = None
+        try:
+            for position in range(len(chunks)):
+                if position + 1 < len(chunks):
+                    building = self._in_thread(len(legs), leg_rows, self.shard, chunks[position + 1])
+                    following = asyncio.ensure_future(building)
+                last = position + 1 == len(chunks)
+                for block in blocks_of(buffers, header=position == 0, trailer=last):
+                    yield block
+                if following is not None and not last:
+                    buffers = await following
+        finally:
+            if following is not None:
+                await asyncio.wait([following])
+
+    async def _write_events(self, session: Session, events: Sequence[EventRows]) -> None:
+        parties = fold_parties(events)
+        if parties:
+            await _copy(session, "party_buffer", PARTY_COLUMNS, packed(parties))
+            await session.execute(_SQL["merge_parties"])
+        things = [row for rows in events for row in rows.things]
+        await _copy(session, "thing", THING_COLUMNS, packed(things))
+        moves = [row for rows in events for row in rows.moves]
+        await _copy(session, "move", MOVE_COLUMNS, packed(moves))
+        requests = [row for rows in events for row in rows.requests]
+        await _copy(session, "request", REQUEST_COLUMNS, packed(requests))
+
+    async def _write_guards(self, session: Session, guards: dict[int, tuple[int, int]]) -> None:
+        if not guards:
+            return
+        floors = [None if floor == FLOOR_UNSET else floor for floor, _ in guards.values()]
+        ceilings = [None if ceiling == CEILING_UNSET else ceiling for _, ceiling in guards.values()]
+        given = {"shard": self.shard, "ordinals": list(guards), "floors": floors, "ceilings": ceilings}
+        await session.execute(_SQL["guard"], given)
+
+    async def _write_closings(self, session: Session, closed: dict[int, bool]) -> None:
+        if not closed:
+            return
+        given = {"shard": self.shard, "ordinals": list(closed), "closed": list(closed.values())}
+        await session.execute(_SQL["close"], given)
+
+    async def _closings(self, session: Session, accounts: Rows, legs: Rows) -> dict[int, bool]:
+        """Which accounts the legs leave closed or open again, by ordinal; kept in mind for later legs too.
+
+        A leg with a closing flag closes; the void or expiry of that very hold opens again. Only releases
+        that touch an account which is closed, or is being closed here, need a look at the hold.
+        """
+        self._closed = np.concatenate((self._closed, accounts["flags"] & _CLOSED != 0))
+        kept = legs["flags"] & int(LegFlag.BURNT) == 0
+        closing = np.flatnonzero(kept & (legs["flags"] & _CLOSING != 0))
+        touched = self._closed.copy() if len(closing) else self._closed
+        touched[legs["debit"][closing]] = True
+        touched[legs["credit"][closing]] = True
+        releasing = np.flatnonzero(kept & (legs["flags"] & _RELEASING != 0))
+        releasing = releasing[touched[legs["debit"][releasing]] | touched[legs["credit"][releasing]]]
+        if len(closing) == 0 and len(releasing) == 0:
+            return {}
+        holds = {_id(legs[i], "id"): int(legs["flags"][i]) for i in closing}
+        earlier = {_id(legs[i], "pending") for i in releasing} - holds.keys()
+        if earlier:
+            ids = [f"{id:032x}" for id in earlier]
+            rows = await (await session.execute(_SQL["closing_flags"], (ids,))).fetchall()
+            holds |= {id.int: flags for id, flags in rows}
+        changed: dict[int, bool] = {}
+        for i in np.sort(np.concatenate((closing, releasing))).tolist():
+            leg = legs[i]
+            closes = bool(leg["flags"] & _CLOSING)
+            flags = int(leg["flags"]) if closes else holds.get(_id(leg, "pending"), 0)
+            if flags & LegFlag.CLOSING_DEBIT:
+                changed[int(leg["debit"])] = closes
+            if flags & LegFlag.CLOSING_CREDIT:
+                changed[int(leg["credit"])] = closes
+        self._closed[list(changed)] = list(changed.values())
+        return changed
+
+    async def _read_counters(self, session: Session) -> None:
+        statement = sql.SQL(_SQL["counters"].decode()).format(shard=sql.Literal(self.shard))
+        async with session.cursor().copy(statement) as copy:
+            rows = unpack_rows(_COUNTER_COLUMNS, [bytes(block) async for block in copy])
+        if len(rows) and int(rows["ordinal"][-1]) != len(rows) - 1:
+            raise ProjectionGap(f"the table account of shard {self.shard} has holes", self.shard, 0, 0)
+        counters = segments.Counters()
+        counters.add_accounts(rows["parent"])
+        for column, name in enumerate(
+            ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+        ):
+            counters.values[: len(rows), column] = rows[name]
+        self._counters = counters
+        self._closed = rows["flags"] & _CLOSED != 0
+
+    async def _in_thread(self, legs: int, function: Any, *arguments: Any) -> Any:
+        if legs <= INLINE_LEGS_MAX:
+            return function(*arguments)
+        return await asyncio.to_thread(function, *arguments)
+
+
+def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
+    group: list[Record] = []
+    legs = 0
+    for record in records:
+        if group and legs + len(record.legs) > GROUP_LEGS_MAX:
+            yield group
+            group, legs = [], 0
+        group.append(record)
+        legs += len(record.legs)
+    if group:
+        yield group
+
+
+def _last_guards(records: Sequence[Record]) -> dict[int, tuple[int, int]]:
+    """Floor and ceiling by account ordinal, the newest of each."""
+    return {
+        int(guard["account"]): (int(guard["floor"]), int(guard["ceiling"]))
+        for record in records
+        for guard in record.guards
+    }
+
+
+def _last_timestamp(records: Sequence[Record], before: int) -> int:
+    """The newest stamp that the records gave; they rise with the records."""
+    stamps = [
+        int(rows["timestamp"].max()) for r in records for rows in (r.accounts, r.guards, r.legs) if len(rows)
+    ]
+    return max([before, *stamps])
+
+
+def _id(leg: np.void, name: str) -> int:
+    return int(leg[f"{name}_hi"]) << 64 | int(leg[f"{name}_lo"])
+
+
+def _names(columns: Sequence[Column]) -> tuple[str, ...]:
+    return tuple(column.name for column in columns)
+
+
+def _copy_statement(table: str, columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+
+
+async def _copy(session: Session, table: str, columns: Sequence[str], buffers: Buffers) -> None:
+    if not any(len(buffer) for buffer in buffers):
+        return
+    async with session.cursor().copy(_copy_statement(table, columns)) as copy:
+        for block in blocks_of(buffers):
+            await copy.write(block)
