@@ -10,13 +10,15 @@ from typing import Final
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
+from engine.kernel.compiled import entry, part
 from engine.layout import LEG_FACT, ROLLUP_LEVELS_MAX, LegFlag
 
-DEBITS_PENDING: Final = 0
-DEBITS_POSTED: Final = 1
-CREDITS_PENDING: Final = 2
-CREDITS_POSTED: Final = 3
+Rows = npt.NDArray[np.void]
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Uint8s = npt.NDArray[np.uint8]
 
 _PENDING: Final = int(LegFlag.PENDING)
 _POST: Final = int(LegFlag.POST_PENDING)
@@ -35,11 +37,14 @@ COLUMNS: Final = (
 )  # fmt: skip
 """The columns of the rows that `segment_rows` writes."""
 
-_LEGS = numba.types.Array(numba.from_dtype(LEG_FACT), 1, "C", readonly=True)
-_FOUR_ARRAYS = numba.types.UniTuple(numba.i8[::1], 4)  # type: ignore[no-untyped-call]  # numba has no types
+_LEGS = types.Array(numba.from_dtype(LEG_FACT), 1, "C", readonly=True)
+_PARENTS = types.int32[::1]
+_COUNTERS = types.int64[:, ::1]
+_INT8S = types.int64[::1]
+_FOUR_ARRAYS = types.UniTuple(_INT8S, 4)  # type: ignore[no-untyped-call]  # numba has no types
 
 
-@numba.njit("UniTuple(i8, 2)(i8, i8, i8)", cache=True, nogil=True)
+@part
 def effect(flags: int, amount: int, held: int) -> tuple[int, int]:
     """By how much a leg changes the pending and the posted counter of its side."""
     if flags & _BURNT:
@@ -53,8 +58,8 @@ def effect(flags: int, amount: int, held: int) -> tuple[int, int]:
     return 0, amount
 
 
-@numba.njit("i8(i8, i8, i4[::1], i8[::1])", cache=True, nogil=True)
-def touched_by(debit: int, credit: int, parents: npt.NDArray[np.int32], out: npt.NDArray[np.int64]) -> int:
+@part
+def touched_by(debit: int, credit: int, parents: Int32s, out: Int64s) -> int:
     """Writes the accounts that a leg touches to `out`, those on the debit side first; returns how many
     those are in the low byte and how many in all in the next."""
     out[0] = debit
@@ -85,18 +90,16 @@ def touched_by(debit: int, credit: int, parents: npt.NDArray[np.int32], out: npt
     return debits | n << 8
 
 
-@numba.njit("void(u1[::1], i8, i8, i8)", cache=True, nogil=True)
-def _put(out: npt.NDArray[np.uint8], at: int, value: int, size: int) -> None:
+@part
+def _put(out: Uint8s, at: int, value: int, size: int) -> None:
     for i in range(size):
         out[at + i] = (value >> (8 * (size - 1 - i))) & 255
 
 
-@numba.njit(
-    _FOUR_ARRAYS(_LEGS, numba.i4[::1], numba.i8[:, ::1], numba.i8[::1]),
-    cache=True,
-    nogil=True,
-)
-def _apply(legs, parents, counters, slots):  # type: ignore[no-untyped-def]  # typed by its signature above
+@entry(_LEGS, _PARENTS, _COUNTERS, _INT8S, returns=_FOUR_ARRAYS)
+def _apply(
+    legs: Rows, parents: Int32s, counters: Int64s, slots: Int64s
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
     """Adds the legs to the counters. Returns per account touched, in order of first touch: account, number
     of legs, first and last timestamp. `slots` is all -1 before and after."""
     out = np.empty(_TOUCHED_MAX, np.int64)
@@ -139,15 +142,20 @@ def _apply(legs, parents, counters, slots):  # type: ignore[no-untyped-def]  # t
     return accounts[:used], counts[:used], firsts[:used], lasts[:used]
 
 
-@numba.njit(
-    numba.u1[::1](
-        _LEGS, numba.i4[::1], numba.i8[:, ::1], numba.i8[::1], numba.i8,
-        numba.i8[::1], numba.i8[::1], numba.i8[::1], numba.i8[::1],
-    ),
-    cache=True,
-    nogil=True,
-)  # fmt: skip
-def _write(legs, parents, counters, slots, shard, accounts, counts, firsts, lasts):  # type: ignore[no-untyped-def]  # typed by its signature above
+@entry(
+    _LEGS, _PARENTS, _COUNTERS, _INT8S, types.int64, _INT8S, _INT8S, _INT8S, _INT8S, returns=types.uint8[::1]
+)
+def _write(
+    legs: Rows,
+    parents: Int32s,
+    counters: Int64s,
+    slots: Int64s,
+    shard: int,
+    accounts: Int64s,
+    counts: Int64s,
+    firsts: Int64s,
+    lasts: Int64s,
+) -> Uint8s:
     """The rows for what `_apply` returned, in order of account."""
     order = np.argsort(accounts)
     size = 0
