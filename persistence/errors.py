@@ -1,8 +1,8 @@
 # ruff: noqa: N818  # names that say what happened read better than ones that all end in "Error"
 """What can go wrong between the engine and PostgreSQL, in words of our own.
 
-Nothing above `persistence/` sees a psycopg exception: this package translates at its edge. Every error carries
-the ids and the state that its reader needs, as attributes, and survives pickling.
+Nothing above `persistence/` sees a psycopg exception: this package translates at its edge. Every error
+carries the ids and the state that its reader needs, as attributes, and survives pickling.
 """
 
 from collections.abc import Mapping
@@ -161,3 +161,12 @@ class FilterRefused(PersistenceError):
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class SnapshotTooEarly(PersistenceError):
+    """A snapshot of the state after record `lsn`, which is not in the log."""
+
+    def __init__(self, message: str, shard: int, lsn: int) -> None:
+        super().__init__(message)
+        self.shard = shard
+        self.lsn = lsn

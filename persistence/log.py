@@ -330,10 +330,11 @@ class Log:
                     self.head.lsn,
                 )
         for position, found in enumerate(tail):
-            if found[1] > self.epoch:
+            if position < len(records) and tuple(found) == tuple(records[position]):
+                continue
+            if found[1] > self.head.epoch:
                 raise Deposed(f"shard {self.shard} has had another writer, of epoch {found[1]}", self.shard)
-            if position >= len(records) or tuple(found) != tuple(records[position]):
-                raise LogDiverged(f"record {found[0]} is not the one written here", self.shard, found[0])
+            raise LogDiverged(f"record {found[0]} is not the one written here", self.shard, found[0])
         return len(tail)
 
     async def _settle(self, writer: LogSession) -> None:

@@ -1,0 +1,1 @@
+"""Faults as named objects: each is set up in advance and tells by an event when it has struck."""
