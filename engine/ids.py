@@ -128,8 +128,10 @@ def leg_ids_of_many(requests: list[int], counts: npt.NDArray[np.int64]) -> Uint6
 
 def leg_id(request: int, number: int) -> int:
     """One leg's id; the same as `leg_ids` gives."""
-    lo = int(_scatter(np.uint64(_leg_base(request)), np.array([number], np.uint64))[0])
-    return (request >> 64) << 64 | lo
+    x = (_leg_base(request) + number) & _MASK_62
+    x = (x ^ (x >> 31)) * _MIX_1 & _MASK_62
+    x = (x ^ (x >> 29)) * _MIX_2 & _MASK_62
+    return (request >> 64) << 64 | (x ^ (x >> 32)) | _VARIANT
 
 
 def id_of_text(tenant: str, text: str) -> int:

@@ -1,0 +1,381 @@
+"""Move kinds as data: states, transitions, and what each transition posts.
+
+A kind is a frozen struct, so it can be written as JSON and read with `kind_from_data`. `compile_kind` checks
+it as a whole and turns its templates into something fast; a kind that compiles can't fail later for a name
+nobody knows. The kinds that come with Tessera are in `engine.standard_kinds`.
+
+A posting moves `amount` of `asset` from one account to another: it debits the first and credits the second.
+
+- `each` repeats it for every row of the command: its lines, legs or entries. Names with a dot belong to the
+  row.
+- `asset` is `money` (the Move's), `row` (the line's Thing, the leg's or entry's asset), or the code of a
+  Thing.
+- `when` keeps the rows, or the whole posting, for which a name is true (not 0, not false); `not name` turns
+  it round.
+- `signed`: where the amount is negative, debit and credit change places.
+- `hold` reserves instead of moving; `post` and `void` (with `amount` and accounts left out) resolve the
+  Move's holds.
+- `amount` may be `bal(debit)` or `bal(credit)`: all that is left there; `at_most` makes a plain amount an
+  upper bound in the same way.
+
+A leg of amount 0 is left out. All postings of a command are one chain: they happen together or not at all.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from engine.chart import Chart, ChartError, Owner, parse_key
+from engine.ids import format_id
+from engine.templates import AmountTemplate, KeyTemplate, TemplateError, parse_amount, parse_key_template
+
+Each = Literal["", "line", "leg", "entry"]
+Side = Literal["", "debit", "credit"]
+Mode = Literal["move", "hold", "post", "void"]
+
+PATH_SEPARATOR: Final = "+"
+CODE_MAX: Final = 2**16 - 1
+
+KEY_SCALARS: Final = frozenset({"move", "payer", "payee", "tender", "reason", "reverses"})
+"""Placeholders of keys that are the same for the whole Move; a kind's inputs come on top."""
+ID_NAMES: Final = frozenset({"move", "payer", "payee", "reverses", "line.order"})
+"""Placeholders that stand for an id, so that an account may live with what they name."""
+KEY_ROWS: Final[Mapping[Each, frozenset[str]]] = {
+    "": frozenset(),
+    "line": frozenset({"line", "line.thing", "line.order", "line.order_line", "line.revenue", "line.contra"}),
+    "leg": frozenset({"leg.debit", "leg.credit"}),
+    "entry": frozenset({"entry.account"}),
+}
+"""Placeholders of keys that differ from row to row."""
+AMOUNT_SCALARS: Final = frozenset({"amount", "given", "given_or_all", "total"})
+"""Names in amounts: the Move's amount, this request's, this request's or all if it names none, the lines'
+sum.
+"""
+AMOUNT_ROWS: Final[Mapping[Each, frozenset[str]]] = {
+    "": frozenset(),
+    "line": frozenset({"line.amount", "line.quantity"}),
+    "leg": frozenset({"leg.amount"}),
+    "entry": frozenset({"entry.amount"}),
+}
+CONDITION_ROWS: Final[Mapping[Each, frozenset[str]]] = {
+    "": frozenset(),
+    "line": frozenset({"line.tracked", "line.known", "line.returned", "line.unknown"}),
+    "leg": frozenset(),
+    "entry": frozenset(),
+}
+"""Names in `when` that differ from row to row. Of a line: its Thing's units are counted; it reverses a line
+that is known; both; units are counted and it reverses nothing known.
+"""
+FIELDS: Final = frozenset(
+    {
+        "payer",
+        "payee",
+        "asset",
+        "amount",
+        "tender",
+        "reason",
+        "lines",
+        "legs",
+        "entries",
+        "reverses",
+        "timeout",
+    }
+)
+"""Fields of a command that a kind must name to accept; the others (reference, metadata …) every Move takes."""
+LINE_COLUMNS: Final = frozenset({"things", "quantities", "amounts", "orders", "order_lines", "reasons"})
+CHECKS: Final = frozenset({"orders_ended"})
+"""Checks in code that a transition may ask for. `orders_ended`: no order that a line reverses is still open
+here.
+"""
+
+
+class KindError(ValueError):
+    """A kind that doesn't hold together. The message says where and what would be accepted."""
+
+    def __init__(self, kind: str, where: str, reason: str) -> None:
+        super().__init__(kind, where, reason)
+        self.kind = kind
+        self.where = where
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"kind {self.kind!r}, {self.where}: {self.reason}"
+
+
+class Posting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One leg, or one for each row; see the module's docstring."""
+
+    debit: str = ""
+    credit: str = ""
+    amount: str = ""
+    asset: str = "money"
+    each: Each = ""
+    when: str = ""
+    signed: bool = False
+    at_most: Side = ""
+    mode: Mode = "move"
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A step from one of some states to another. A name may occur again with other sources."""
+
+    name: str
+    sources: list[str]
+    target: str
+    postings: list[Posting] = []
+    needs: list[str] = []  # fields of this request; `a|b` = one of them
+    takes: list[str] = []
+    checks: list[str] = []
+    by_engine: bool = False  # only the engine itself takes it (a hold ran out)
+
+
+class LineRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which columns a kind's lines have."""
+
+    needs: list[str] = []
+    takes: list[str] = []
+    signed: bool = False  # amounts and quantities may be negative
+    contra: dict[str, str] = {}  # reason → account key, for {line.contra}
+
+
+class MoveKind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A kind of Move."""
+
+    name: str
+    code: int  # of its legs, never reused
+    states: list[str]  # the first is where a Move starts
+    transitions: list[Transition]
+    usual: str = ""  # transitions that a creation takes if it names none, joined by "+"
+    needs: list[str] = []  # fields of the creation; `a|b` = one of them
+    takes: list[str] = []
+    lines: LineRule | None = None
+    inputs: dict[str, int | str] = {}  # names that templates may use, with defaults
+    defaults: dict[str, str] = {}  # of the fields tender and reason
+
+
+class CompiledKey(NamedTuple):
+    """A key template, with what its account is whatever the placeholders stand for.
+
+    `home` names who it lives with: "platform", or the placeholder of the Move or Party. If that depends on
+    the placeholders it is "", and code and guards (in the kernel's terms) are to be asked of the chart for
+    each key.
+    """
+
+    template: KeyTemplate
+    home: str
+    of_move: bool = False  # it lives where that id says, as a Move does; else in the bucket of that Party
+    code: int = 0
+    floor: int = 0
+    ceiling: int = 0
+
+
+class CompiledPosting(NamedTuple):
+    """A posting with its templates parsed. `debit` and `credit` are None for a post or void."""
+
+    posting: Posting
+    debit: CompiledKey | None
+    credit: CompiledKey | None
+    amount: AmountTemplate
+    condition: str  # "" = always
+    negated: bool
+
+
+class CompiledTransition(NamedTuple):
+    """A transition, ready to be taken from one state."""
+
+    transition: Transition
+    postings: tuple[CompiledPosting, ...]
+    ended: bool  # its target is terminal
+
+
+class CompiledKind(NamedTuple):
+    """A kind that holds together."""
+
+    kind: MoveKind
+    steps: Mapping[tuple[str, str], CompiledTransition]  # by (state, transition)
+    names: frozenset[str]  # of all transitions
+    input_keys: Mapping[str, CompiledKey]  # inputs that are account keys by default
+
+    def next_of(self, state: str) -> list[str]:
+        """The transitions that a client may take from a state."""
+        return [
+            name
+            for (source, name), step in self.steps.items()
+            if source == state and not step.transition.by_engine
+        ]
+
+    def ended(self, state: str) -> bool:
+        """Whether nothing leads on from a state."""
+        return all(source != state for source, _ in self.steps)
+
+
+def kind_from_data(data: Any) -> MoveKind:
+    """A kind from plain dicts and lists, as read from JSON. Raises KindError."""
+    try:
+        return msgspec.convert(data, MoveKind)
+    except msgspec.ValidationError as exc:
+        name = data.get("name", "?") if isinstance(data, dict) else "?"
+        raise KindError(str(name), "data", str(exc)) from exc
+
+
+def compile_kinds(kinds: Iterable[MoveKind], chart: Chart) -> dict[str, CompiledKind]:
+    """All kinds by name. Raises KindError for one that doesn't hold together, or two with one name or code."""
+    compiled: dict[str, CompiledKind] = {}
+    codes: dict[int, str] = {}
+    for kind in kinds:
+        if kind.name in compiled:
+            raise KindError(kind.name, "name", "there are two kinds of this name")
+        if kind.code in codes:
+            raise KindError(
+                kind.name, "code", f"{kind.code} is the code of kind {codes[kind.code]!r} already"
+            )
+        codes[kind.code] = kind.name
+        compiled[kind.name] = compile_kind(kind, chart)
+    return compiled
+
+
+def compile_kind(kind: MoveKind, chart: Chart) -> CompiledKind:
+    """Check a kind as a whole and parse its templates. Raises KindError."""
+    _check_names(kind)
+    sources = {source for transition in kind.transitions for source in transition.sources}
+    steps: dict[tuple[str, str], CompiledTransition] = {}
+    for transition in kind.transitions:
+        where = f"transition {transition.name!r}"
+        postings = tuple(
+            _compile_posting(kind, f"{where}, posting {number}", posting, chart)
+            for number, posting in enumerate(transition.postings, 1)
+        )
+        step = CompiledTransition(transition, postings, transition.target not in sources)
+        for source in transition.sources:
+            if (source, transition.name) in steps:
+                raise KindError(kind.name, where, f"there are two of this name from state {source!r}")
+            steps[source, transition.name] = step
+    names = frozenset(transition.name for transition in kind.transitions)
+    compiled = CompiledKind(kind, steps, names, _compile_inputs(kind, chart))
+    _check_path(compiled)
+    return compiled
+
+
+def _compile_inputs(kind: MoveKind, chart: Chart) -> dict[str, CompiledKey]:
+    keys = {name: text for name, text in kind.inputs.items() if isinstance(text, str) and text[1:2] == ":"}
+    try:
+        return {
+            name: _compile_key(parse_key_template(text, KEY_SCALARS, frozenset()), chart)
+            for name, text in keys.items()
+        }
+    except (TemplateError, ChartError) as exc:
+        raise KindError(kind.name, "inputs", str(exc)) from exc
+
+
+def _check_names(kind: MoveKind) -> None:
+    """States, fields, columns, inputs and checks are known, and said once."""
+
+    def known(where: str, names: Iterable[str], accepted: Iterable[str]) -> None:
+        choices = sorted(accepted)
+        for name in names:
+            for choice in name.split("|"):
+                if choice not in choices:
+                    raise KindError(
+                        kind.name, where, f"unknown {choice!r}; accepted are {', '.join(choices)}"
+                    )
+
+    if not kind.states or len(set(kind.states)) != len(kind.states):
+        raise KindError(kind.name, "states", "expected one or more, each once")
+    if not 0 < kind.code <= CODE_MAX:
+        raise KindError(kind.name, "code", f"expected 1 to {CODE_MAX}, not {kind.code}")
+    known("fields", [*kind.needs, *kind.takes], FIELDS)
+    known("defaults", kind.defaults, {"tender", "reason"})
+    clash = KEY_SCALARS | AMOUNT_SCALARS
+    for name in kind.inputs:
+        if name in clash or not name.isidentifier():
+            raise KindError(kind.name, "inputs", f"{name!r} is no new name")
+    if kind.lines is not None:
+        known("lines", [*kind.lines.needs, *kind.lines.takes], LINE_COLUMNS)
+        for reason, key in kind.lines.contra.items():
+            try:
+                parse_key(key)
+            except ChartError as exc:
+                raise KindError(kind.name, f"lines, contra of {reason!r}", str(exc)) from exc
+    for transition in kind.transitions:
+        where = f"transition {transition.name!r}"
+        if not transition.name.isidentifier() or not transition.sources:
+            raise KindError(kind.name, where, "expected a name of letters, digits and _, and a source")
+        known(where, [*transition.sources, transition.target], kind.states)
+        known(where, [*transition.needs, *transition.takes], FIELDS)
+        known(where, transition.checks, CHECKS)
+
+
+def _check_path(compiled: CompiledKind) -> None:
+    kind = compiled.kind
+    state = kind.states[0]
+    for name in kind.usual.split(PATH_SEPARATOR) if kind.usual else []:
+        step = compiled.steps.get((state, name))
+        if step is None:
+            raise KindError(kind.name, "usual", f"no transition {name!r} from state {state!r}")
+        state = step.transition.target
+
+
+def _compile_posting(kind: MoveKind, where: str, posting: Posting, chart: Chart) -> CompiledPosting:
+    try:
+        return _parsed(kind, posting, chart)
+    except (TemplateError, ChartError) as exc:
+        raise KindError(kind.name, where, str(exc)) from exc
+
+
+def _parsed(kind: MoveKind, posting: Posting, chart: Chart) -> CompiledPosting:
+    inputs = frozenset(kind.inputs)
+    each = posting.each
+    amount = parse_amount(posting.amount or "given_or_all", AMOUNT_SCALARS | inputs, AMOUNT_ROWS[each])
+    negated = posting.when.startswith("not ")
+    condition = posting.when.removeprefix("not ")
+    conditions = CONDITION_ROWS[each] | AMOUNT_SCALARS | inputs
+    if condition and condition not in conditions:
+        raise TemplateError(posting.when, f"unknown name; known are {', '.join(sorted(conditions))}")
+    if posting.mode in {"post", "void"}:
+        if posting.debit or posting.credit or each:
+            raise TemplateError(posting.mode, "accounts and rows are those of the hold; leave them out")
+        return CompiledPosting(posting, None, None, amount, condition, negated)
+    if not posting.amount:
+        raise TemplateError("", "an amount is missing")
+    if posting.asset == "row" and not each:
+        raise TemplateError(posting.asset, "only a posting with `each` has rows")
+    if posting.mode == "hold" and (each or amount.balancing or posting.at_most):
+        raise TemplateError(posting.amount, "a hold is one leg of a known amount")
+    scalars = KEY_SCALARS | inputs
+    debit, credit = (
+        _compile_key(parse_key_template(text, scalars, KEY_ROWS[each]), chart)
+        for text in (posting.debit, posting.credit)
+    )
+    return CompiledPosting(posting, debit, credit, amount, condition, negated)
+
+
+def _compile_key(template: KeyTemplate, chart: Chart) -> CompiledKey:
+    """Ask the chart about a sample of the key: an id where an id is expected, else a letter."""
+    if template.whole:
+        return CompiledKey(template, "")
+    names = set(template.pieces[1::2])
+    sample = {name: format_id(0) if name in ID_NAMES else "x" for name in names}
+    text = template.one(sample)
+    parsed = parse_key(text)
+    purpose = template.pieces[0][2:].partition("/")
+    rule = chart.rule(parsed)
+    if rule.owner is Owner.PLATFORM and (len(template.pieces) == 1 or purpose[1]):
+        home = "platform"
+    elif not purpose[1]:
+        return CompiledKey(template, "")
+    else:
+        place = 2 if rule.owner is Owner.SECOND_PARTY else 1
+        home = _name_at(template, place)
+        if home not in ID_NAMES:
+            chart.account(text)  # raises where an owner is needed
+            return CompiledKey(template, "")
+    floor, ceiling = rule.guards.in_kernel_terms(parsed.klass.credit_normal)
+    return CompiledKey(template, home, rule.owner is Owner.MOVE, parsed.klass.code, floor, ceiling)
+
+
+def _name_at(template: KeyTemplate, place: int) -> str:
+    """The placeholder that is one whole part of a key (lots apart), or ""."""
+    parts = template.text.split("/")
+    part = parts[place].partition("#")[0] if len(parts) > place else ""
+    return part[1:-1] if part[:1] == "{" and part[-1:] == "}" else ""
