@@ -1,13 +1,12 @@
 """Reads a shard's committed log in order, checking every link.
 
-Rows come in one COPY stream; a thread decodes and checks a batch while the next one arrives and the one
-before is used. A record must follow the one before it: the next position, an epoch that does not fall, its
-hash chain.
+Rows come in one COPY stream; a thread fetches, decodes and checks the next batch while one is used. A record
+must follow the one before it: the next position, an epoch that does not fall, its hash chain.
 """
 
-import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -23,7 +22,6 @@ from persistence.statements import statements
 BATCH_BYTES: Final = 4 << 20
 """A batch is handed on when its payloads come to this much."""
 BATCH_RECORDS: Final = 4096
-QUEUED_BATCHES_MAX: Final = 2
 LSN_MAX: Final = 2**63 - 1
 START: Final = Head(0, 0, FIRST_CHAIN)
 """Before the first record."""
@@ -34,18 +32,19 @@ _RawRow = tuple[int, int, bytes]
 
 
 class Logged(NamedTuple):
-    """A record of the log, the hash that the next one carries, and its size in bytes."""
+    """A record of the log, where it stands with the hash that the next one carries, and its size in bytes."""
 
     record: Record
-    chain: bytes
+    head: Head
     size: int
 
 
 class LogReader:
     """Gives the records of a shard after a position, up to `last` or to what is committed at the start.
 
-    An asynchronous context manager and an iterator of batches. `after` is the position before the first
-    record, or only its LSN: then the link to it is not checked. Raises LogDamaged where the log is wrong.
+    A context manager and an iterator of batches, for code that may block. `after` is the position before the
+    first record, or only its LSN: then the link to it is not checked. Raises LogDamaged where the log is
+    wrong.
     """
 
     def __init__(
@@ -55,68 +54,52 @@ class LogReader:
         self._shard = shard
         self._at = after if isinstance(after, Head) else Head(after, 0, b"")
         self._last = last
-        self._batches: asyncio.Queue[list[Logged] | None] = asyncio.Queue(QUEUED_BATCHES_MAX)
-        self._raw: asyncio.Queue[list[_RawRow] | None] = asyncio.Queue(QUEUED_BATCHES_MAX)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._rows = self._fetch()
+        self._thread = ThreadPoolExecutor(1, "log-reader")
 
-    async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._fetch()), asyncio.create_task(self._decode())]
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._thread.shutdown()
+        self._rows.close()
 
-    async def __aiter__(self) -> AsyncIterator[list[Logged]]:
-        while (batch := await self._next_batch()) is not None:
+    def __iter__(self) -> Iterator[list[Logged]]:
+        ahead = self._thread.submit(self._next_batch)
+        while (batch := ahead.result()) is not None:
+            ahead = self._thread.submit(self._next_batch)
             yield batch
 
-    async def _next_batch(self) -> list[Logged] | None:
-        """The next batch, None at the end; a failed task's error if it will not come."""
-        waiting = asyncio.create_task(self._batches.get())
-        try:
-            pending: set[asyncio.Task[object]] = {waiting, *(task for task in self._tasks if not task.done())}
-            while not waiting.done():
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {waiting}:
-                    task.result()
-            return waiting.result()
-        finally:
-            waiting.cancel()
+    def _next_batch(self) -> list[Logged] | None:
+        rows = next(self._rows, None)
+        return None if rows is None else [self._link(*row) for row in rows]
 
-    async def _fetch(self) -> None:
+    def _fetch(self) -> Generator[list[_RawRow], None, None]:
         statement = sql.SQL(statements("log")["read"].decode()).format(
             shard=sql.Literal(self._shard), first=sql.Literal(self._at.lsn + 1), last=sql.Literal(self._last)
         )
         name = f"tessera {self._database.schema}/{self._shard} reader"
-        async with self._database.session(name) as session:
-            with translated():
-                async with session.cursor().copy(statement) as copy:
-                    rows: list[_RawRow] = []
-                    size = 0
-                    async for block in copy:
-                        row = _row(block)
-                        if row is None:
-                            continue
-                        rows.append(row)
-                        size += len(row[2])
-                        if size >= BATCH_BYTES or len(rows) >= BATCH_RECORDS:
-                            await self._raw.put(rows)
-                            rows, size = [], 0
-                    await self._raw.put(rows)
-        await self._raw.put(None)
-
-    async def _decode(self) -> None:
-        while (rows := await self._raw.get()) is not None:
-            batch = await asyncio.to_thread(self._check, rows) if rows else []
-            await self._batches.put(batch)
-        await self._batches.put(None)
-
-    def _check(self, rows: list[_RawRow]) -> list[Logged]:
-        return [self._link(*row) for row in rows]
+        with (
+            self._database.session_sync(name) as session,
+            translated(),
+            session.cursor() as cursor,
+            cursor.copy(statement) as copy,
+        ):
+            rows: list[_RawRow] = []
+            size = 0
+            for block in copy:
+                row = _row(block)
+                if row is None:
+                    continue
+                rows.append(row)
+                size += len(row[2])
+                if size >= BATCH_BYTES or len(rows) >= BATCH_RECORDS:
+                    yield rows
+                    rows, size = [], 0
+            if rows:
+                yield rows
 
     def _link(self, lsn: int, epoch: int, payload: bytes) -> Logged:
         at = self._at
@@ -138,7 +121,7 @@ class LogReader:
         if at.chain and record.previous != at.chain:
             raise LogDamaged(f"record {lsn} is not chained to the record before it", self._shard, lsn)
         self._at = Head(lsn, epoch, chain_hash(payload))
-        return Logged(record, self._at.chain, len(payload))
+        return Logged(record, self._at, len(payload))
 
 
 def _row(block: bytes | bytearray | memoryview) -> _RawRow | None:

@@ -10,6 +10,7 @@ they are read from the tables at the start and after every failure.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
@@ -135,15 +136,17 @@ class Projector:
     async def read_back(self, start: int, legs_max: int) -> list[Record]:
         """Records from the log, from `start` on: as many as come to about `legs_max` legs, at least one if it
         is there."""
+        return await asyncio.to_thread(self._read_back, start, legs_max)
+
+    def _read_back(self, start: int, legs_max: int) -> list[Record]:
         records: list[Record] = []
         legs = 0
-        async with LogReader(self._database, self.shard, after=start - 1) as reader:
-            async for batch in reader:
-                for logged in batch:
-                    records.append(logged.record)
-                    legs += len(logged.record.legs)
-                    if legs >= legs_max:
-                        return records
+        with LogReader(self._database, self.shard, after=start - 1) as reader:
+            for logged in itertools.chain.from_iterable(reader):
+                records.append(logged.record)
+                legs += len(logged.record.legs)
+                if legs >= legs_max:
+                    break
         return records
 
     async def _project_group(self, records: Sequence[Record]) -> None:
