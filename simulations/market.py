@@ -17,7 +17,7 @@ MINUTE_NS: Final = 60 * SECOND_NS
 LINES_MEAN: Final = 12
 LINES_MAX: Final = 200
 COUNTRIES: Final = ("Norway", "Germany", "France", "Spain", "Portugal", "Japan", "Kenya", "Chile")
-POSTAGE: Final = "POST"
+POSTAGE: Final = "POSTAGE"
 
 Random = np.random.Generator
 

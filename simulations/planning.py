@@ -13,6 +13,7 @@ customers, countries or sellers, or runs into another month, is likewise cut, so
 depends on how an invoice was written. Everything here is columnar: there is no object per line.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -24,9 +25,22 @@ from simulations.sales import GUEST, Int64s, Sales
 
 CANCELLATION_PREFIX: Final = "C"
 BAD_DEBT_PREFIX: Final = "A"
-FEES: Final = frozenset({"POST", "DOT", "C2", "M", "m", "D", "S", "B", "BANK CHARGES", "AMAZONFEE", "CRUK"})
-"""Stock codes that stand for money alone: postage, carriage, corrections, discounts, samples, bank and market
-fees, commission, bad debt. Their lines have no units."""
+FEES: Final[Mapping[str, str]] = {
+    "POST": "shipping",
+    "POSTAGE": "shipping",
+    "DOT": "shipping",
+    "C2": "shipping",
+    "D": "discount",
+    "M": "correction",
+    "m": "correction",
+    "B": "correction",
+    "S": "samples",
+    "CRUK": "fee",
+    "BANK CHARGES": "fee",
+    "AMAZONFEE": "fee",
+}
+"""Stock codes that stand for money alone (postage, carriage, discounts, corrections, samples, commission, bank
+and market fees), and the revenue account that it goes to. Their lines have no units."""
 
 
 class PlannedKind(IntEnum):
@@ -43,7 +57,7 @@ class Plan(NamedTuple):
 
     sales: Sales
     kind: npt.NDArray[np.int8]  # PlannedKind
-    part: npt.NDArray[np.int32]  # 0, 1 … for Moves of one kind that share an invoice number
+    part: npt.NDArray[np.int32]  # 0, 1 … for Moves that share an invoice number
     time_ns: Int64s  # of the first line
     offsets: Int64s  # m + 1 positions in `lines`
     lines: Int64s  # numbers of sales lines, grouped by Move
@@ -90,7 +104,7 @@ def plan(sales: Sales) -> Plan:
     return Plan(
         sales=sales,
         kind=kind.astype(np.int8),
-        part=_parts(sales.invoice.codes[first], kind),
+        part=_parts(sales.invoice.codes[first]),
         time_ns=sales.time_ns[first],
         offsets=offsets,
         lines=lines,
@@ -153,11 +167,11 @@ def _arrange(
     return lines, np.concatenate(([0], np.cumsum(sizes)))
 
 
-def _parts(invoice: npt.NDArray[np.int32], kind: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """Numbers from 0 for Moves of the same invoice and kind."""
-    order = np.lexsort((kind, invoice))
+def _parts(invoice: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Numbers from 0 for Moves of the same invoice."""
+    order = np.argsort(invoice, kind="stable")
     same = np.zeros(len(order), bool)
-    same[1:] = (invoice[order][1:] == invoice[order][:-1]) & (kind[order][1:] == kind[order][:-1])
+    same[1:] = invoice[order][1:] == invoice[order][:-1]
     number = np.arange(len(order))
     part = np.empty(len(order), np.int32)
     part[order] = number - np.maximum.accumulate(np.where(same, 0, number))

@@ -34,13 +34,17 @@ COLUMNS: Final = (
     "Country",
 )
 TEXT_COLUMNS: Final = ("InvoiceNo", "StockCode", "Description", "CustomerID", "Country")
+NAMES: Final = ("InvoiceNo", "StockCode", "CustomerID")
+"""Columns whose values become references, codes and names: they hold no control characters."""
 NEVER_EMPTY: Final = ("InvoiceNo", "StockCode")
 FILE_BYTES_MAX: Final = 2**31  # after decompression
-TEXT_LENGTH_MAX: Final = 200  # characters in one value
+TEXT_BYTES_MAX: Final = 200  # in one value, as UTF-8
+NAME_BYTES_MAX: Final = 60
 QUANTITY_MAX: Final = 2**31 - 1
 PRICE_MAX: Final = 10**15
 YEAR_FIRST, YEAR_LAST = 1970, 2199
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _XZ_MAGIC: Final = b"\xfd7zXZ\x00"
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
 _PRICE: Final = pa.decimal128(18, 3)
@@ -168,7 +172,7 @@ def _first_names(items: Coded, descriptions: Coded) -> list[str]:
     names = list(items.values)
     codes, first = np.unique(items.codes[named], return_index=True)
     for code, line in zip(codes.tolist(), named[first].tolist(), strict=True):
-        names[code] = descriptions.values[descriptions.codes[line]].strip()
+        names[code] = _CONTROL.sub(" ", descriptions.values[descriptions.codes[line]]).strip()
     return names
 
 
@@ -186,10 +190,11 @@ def _bad_text(text: dict[str, Coded]) -> bool:
 
 
 def _text_problem(name: str, value: str) -> str:
-    if "\x00" in value:
-        return "holds a NUL character"
-    if len(value) > TEXT_LENGTH_MAX:
-        return f"longer than {TEXT_LENGTH_MAX} characters"
+    if "\x00" in value or (name in NAMES and _CONTROL.search(value)):
+        return f"{_quoted(value)} holds a control character"
+    limit = NAME_BYTES_MAX if name in NAMES else TEXT_BYTES_MAX
+    if len(value.encode()) > limit:
+        return f"longer than {limit} bytes"
     if name in NEVER_EMPTY and not value.strip():
         return "is empty"
     return ""

@@ -90,7 +90,9 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
         ("InvoiceDate", "2200-01-01 00:00:00"),
         ("InvoiceNo", ""),
         ("StockCode", " "),
-        ("StockCode", "x" * 201),
+        ("StockCode", "x" * 61),
+        ("StockCode", "T\t1"),
+        ("Description", "é" * 101),
         ("Country", "a\x00b"),
     ],
 )
