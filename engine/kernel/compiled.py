@@ -1,0 +1,107 @@
+"""How the kernel is compiled: ahead of use, once per machine, into a cache that works from a read-only install.
+
+Importing this module tells Numba where to keep machine code, unless NUMBA_CACHE_DIR or
+`numba.config.CACHE_DIR` says so already. The directory is named after a hash of the kernel's sources, because
+Numba itself notices a changed function but not a changed function below it.
+"""
+
+import atexit
+import tempfile
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_HERE: Final = Path(__file__).resolve().parent
+_FOR_WRITING: Final = 1
+_KEEP_IN_ALL_CACHES: Final = 3
+_DATA: Final = 1
+
+
+def source_hash(directory: Path) -> str:
+    """A name for the sources in `directory` and the layouts above it."""
+    digest = blake2b(numba.__version__.encode(), digest_size=8)
+    for path in sorted([*directory.glob("*.py"), directory.parent / "layout.py"]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def first_writable(candidates: Iterable[Path]) -> Path | None:
+    """The first candidate that can be made, and be written to."""
+    for directory in candidates:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):
+                return directory
+        except OSError:
+            continue
+    return None
+
+
+def choose_cache_directory() -> Path:
+    """Beside the sources, else in the user's cache, else a private directory that ends with the process.
+
+    A shared, predictable place is never used: whoever can write to the cache can run code in the engine.
+    """
+    name = f"kernel-{source_hash(_HERE)}"
+    candidates = [_HERE / "__pycache__" / name]
+    try:
+        candidates.append(Path.home() / ".cache" / "tessera" / name)
+    except RuntimeError:  # an account without a home directory
+        pass
+    found = first_writable(candidates)
+    if found is None:
+        private = tempfile.TemporaryDirectory(prefix="tessera-kernel-")
+        atexit.register(private.cleanup)
+        found = Path(private.name)
+    return found
+
+
+if not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = str(choose_cache_directory())
+
+
+def entry(*arguments: types.Type, returns: types.Type = types.void) -> Callable[[F], F]:
+    """Compiles a function that Python calls, for exactly these argument types, when its module is imported."""
+    return numba.njit(returns(*arguments), nogil=True, cache=True)  # type: ignore[no-any-return]  # untyped
+
+
+def part(function: F) -> F:
+    """Makes a function of the kernel that only other kernel functions call; it becomes part of its callers."""
+    return numba.njit(nogil=True, forceinline=True)(function)  # type: ignore[no-any-return]  # untyped
+
+
+def seldom(function: F) -> F:
+    """Like `part`, for what is off the hot path: it stays a function of its own, so that callers stay small."""
+    return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]  # untyped
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_context: Any, array: Any, _index: Any, _offset: Any) -> Any:
+    """`prefetch(array, index, offset)` starts loading the memory `offset` bytes into an element of an array.
+
+    Legs touch memory at random, and waiting for it is most of their cost. Never faults, whatever the index.
+    """
+    item = array.dtype
+    size = item.size if isinstance(item, types.Record) else item.bitwidth // 8
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, int32 = ir.IntType(8), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        position = builder.add(builder.mul(arguments[1], ir.Constant(ir.IntType(64), size)), arguments[2])
+        address = builder.gep(builder.bitcast(data, byte.as_pointer()), [position])
+        signature_of_hint = ir.FunctionType(ir.VoidType(), [address.type, int32, int32, int32])
+        hint = cgutils.get_or_insert_function(builder.module, signature_of_hint, "llvm.prefetch.p0")
+        how = [ir.Constant(int32, value) for value in (_FOR_WRITING, _KEEP_IN_ALL_CACHES, _DATA)]
+        builder.call(hint, [address, *how])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate

@@ -1,0 +1,81 @@
+"""Applying facts: the one place where legs change state, for live legs and for replayed ones."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from engine.kernel.accounts import move
+from engine.kernel.compiled import part, seldom
+from engine.kernel.holds import add_hold, drop_newest_hold, find_hold, set_closing, settle, unsettle
+from engine.kernel.shapes import (
+    ACCOUNT_COUNT,
+    BLOCK,
+    GENERATION,
+    GENERATIONS,
+    LAST_LEG,
+    LAST_TIMESTAMP,
+    ROW_CAPACITY,
+    ROWS,
+)
+from engine.kernel.window import forget_newest, place_of, recall, remember
+from engine.kernel.accounts import drop_accounts
+from engine.layout import LegFlag
+
+_PENDING: Final = int(LegFlag.PENDING)
+_CLOSING: Final = int(LegFlag.CLOSING_DEBIT | LegFlag.CLOSING_CREDIT)
+_SETTLING: Final = int(LegFlag.POST_PENDING | LegFlag.VOID_PENDING | LegFlag.EXPIRY)
+_BURNT: Final = int(LegFlag.BURNT)
+
+
+@part
+def apply(b: Any, fact: Any, hold: Any) -> Any:
+    """Does what a fact says. `hold` is the row of the hold that it names, −1 if the caller has not looked.
+
+    False if it names a hold that is not there, which no log that was written by this kernel does.
+    """
+    s = b.scalars
+    flags = fact.flags
+    if not flags & _BURNT:
+        if flags & _SETTLING:
+            if hold < 0:
+                hold = find_hold(b, fact.pending_hi, fact.pending_lo)
+                if hold < 0:
+                    return False
+            settle(b, hold, fact)
+        elif flags & _PENDING:
+            move(b, np.int64(fact.debit), np.int64(fact.credit), fact.amount, 0, 1)
+            add_hold(b, fact)
+            if flags & _CLOSING:
+                set_closing(b, flags, fact.debit, fact.credit, True)
+        else:
+            move(b, np.int64(fact.debit), np.int64(fact.credit), 0, fact.amount, 1)
+        s[LAST_LEG] = fact.timestamp
+    s[LAST_TIMESTAMP] = max(s[LAST_TIMESTAMP], fact.timestamp)
+    remember(b, fact)
+    return True
+
+
+@seldom
+def undo_chain(b: Any, scratch: Any) -> None:
+    """Takes back all since `saved` was filled: the legs that were accepted, newest first, then the accounts."""
+    s = b.scalars
+    before = b.saved
+    place = place_of(s, s[GENERATION])
+    block = GENERATIONS + place * BLOCK
+    while s[block + ROWS] > before[block + ROWS]:
+        forget_newest(b)
+        number = s[block + ROWS] - 1
+        recall(b, place * s[ROW_CAPACITY] + number, scratch)
+        s[block + ROWS] = number
+        flags = scratch.flags
+        if flags & _SETTLING:
+            unsettle(b, find_hold(b, scratch.pending_hi, scratch.pending_lo), scratch)
+        elif flags & _PENDING:
+            drop_newest_hold(b)
+            move(b, np.int64(scratch.debit), np.int64(scratch.credit), -scratch.amount, 0, -1)
+            if flags & _CLOSING:
+                set_closing(b, flags, scratch.debit, scratch.credit, False)
+        else:
+            move(b, np.int64(scratch.debit), np.int64(scratch.credit), 0, -scratch.amount, -1)
+    drop_accounts(b, before[ACCOUNT_COUNT])
+    s[:] = before

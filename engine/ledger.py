@@ -1,0 +1,451 @@
+"""The ledger: balances, holds and recent ids of one shard, and the only door by which they change.
+
+State changes only inside the commands below. A command takes the time as an argument, judges its input in order,
+and returns what happened as facts; replaying those facts on a ledger in the state before gives, array for array,
+the state after. Between `begin_turn` and the next there may be as many calls as `turn_events_max` has room for.
+
+For the log: a record holds the values of `generation` and `dropped`, then the accounts, guards and legs of its
+turn. A replay calls `set_generation` with these values before it applies the record's facts.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.kernel import audit, creation, posting, queries, replay, shapes, storage, upkeep
+from engine.kernel.shapes import Answers, Loaded
+from engine.kernel.storage import State
+from engine.layout import (
+    ACCOUNT_FACT,
+    AMOUNT_MAX,
+    GUARD_FACT,
+    LEG_FACT,
+    LEG_FLAGS_OF_CLIENTS,
+    AccountColumns,
+    AccountFlag,
+    HoldStatus,
+    LegColumns,
+    LegFlag,
+    OpenColumns,
+    leg_columns,
+    open_columns,
+)
+
+STRAYS_MAX: Final = 1 << 16
+"""Dropped ids from the future that are remembered one by one; more of them raise the watermark."""
+GENERATIONS_KEPT: Final = 2
+"""Newest generations that are never dropped."""
+TIME_MAX: Final = 2**63 - 2**40
+"""Times are before this (the year 2262), so that stamps cannot overflow."""
+
+_Columns = TypeVar("_Columns", LegColumns, AccountColumns, OpenColumns)
+_Array = npt.NDArray[Any]
+
+
+class LedgerError(Exception):
+    """What is wrong is the caller or the machine, never a client's input: that gets a result code."""
+
+
+class WindowFull(LedgerError):
+    """No generation is free: the projection lags. Refuse work until one can be dropped."""
+
+
+class TurnTooLarge(LedgerError):
+    """A turn has more events than the window has room for."""
+
+
+class InvariantBroken(LedgerError):
+    """The state or the log is not what this ledger can have made."""
+
+
+class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sizes of a ledger. Memory is taken only as it is used."""
+
+    ids_per_generation: int = 1 << 22  # a generation with so many is followed by the next at the next turn
+    generations_max: int = 4
+    turn_events_max: int = 1 << 17  # legs and expiries of a turn
+    accounts_initial: int = 1 << 16
+    holds_initial: int = 1 << 14
+    hash_seed: int  # secret of the database, so that nobody can choose ids that collide
+
+
+class LoadedLegs(NamedTuple):
+    """Legs that PostgreSQL remembers, sorted by id (upper half, then lower): the answer to `unknown_ids`.
+
+    `held` of a pending leg is what was held just before it was resolved, and `hold_status` what became of it
+    (0 for other legs). A burnt id has the flag BURNT.
+    """
+
+    facts: _Array  # LEG_FACT
+    hold_status: npt.NDArray[np.uint8]
+
+
+class LegBlock(NamedTuple):
+    """Batches of legs, `offsets[k]` to `offsets[k + 1]` each, in the order of their arrival.
+
+    `allowed_flags` is `LEG_FLAGS_OF_CLIENTS`, with OF_MOVE if the block holds legs that Moves made.
+    """
+
+    columns: LegColumns
+    offsets: npt.NDArray[np.int64]
+    opens: OpenColumns | None = None
+    loaded: LoadedLegs | None = None
+    allowed_flags: int = LEG_FLAGS_OF_CLIENTS
+
+
+class LegOutcome(NamedTuple):
+    """The answers to a block, one per leg, and what it adds to the log.
+
+    `timestamp` and `amount` are those of the leg that is there now (0 for none: the stamp, and amount 0).
+    """
+
+    status: npt.NDArray[np.uint8]
+    timestamp: npt.NDArray[np.int64]
+    amount: npt.NDArray[np.int64]
+    facts: _Array  # LEG_FACT: accepted legs and burnt ids, in order
+    opened: _Array  # ACCOUNT_FACT
+    opened_index: npt.NDArray[np.int64]  # which of the block's opens each was
+
+
+class AccountOutcome(NamedTuple):
+    """The answers to a block of accounts, one each, and what it adds to the log."""
+
+    status: npt.NDArray[np.uint8]
+    timestamp: npt.NDArray[np.int64]
+    facts: _Array  # ACCOUNT_FACT of those created
+    indices: npt.NDArray[np.int64]  # which of the block's accounts each was
+
+
+def _read_only(array: _Array) -> _Array:
+    """The same memory, or a copy if it is scattered, that cannot be written through."""
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.require(array, requirements="CA").copy()
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _input(columns: _Columns, count: int) -> _Columns:
+    for name, array in zip(columns._fields, columns, strict=True):
+        if len(array) != count:
+            raise ValueError(f"column {name} has {len(array)} rows, expected {count}")
+    return type(columns)(*[_read_only(array) for array in columns])
+
+
+_NO_OPENS: Final = _input(open_columns(0), 0)
+_NOTHING_LOADED: Final = Loaded(_read_only(np.empty(0, LEG_FACT)), _read_only(np.empty(0, np.uint8)))
+
+
+class Ledger:
+    """One shard's books. Not thread-safe: one turn at a time."""
+
+    def __init__(self, config: LedgerConfig) -> None:
+        if config.generations_max <= GENERATIONS_KEPT:
+            raise ValueError(f"generations_max must be at least {GENERATIONS_KEPT + 1}")
+        self.config = config
+        self._strays = _read_only(np.empty((0, 2), np.uint64))  # dropped ids from the future, sorted
+        self._books = storage.make_books(
+            config.ids_per_generation,
+            config.generations_max,
+            config.turn_events_max,
+            config.accounts_initial,
+            config.holds_initial,
+            config.hash_seed,
+        )
+
+    # Reading
+
+    @property
+    def accounts(self) -> _Array:
+        """All accounts, read-only, by ordinal. Valid until the next command."""
+        return _read_only(self._books.accounts[: self.account_count])
+
+    @property
+    def account_count(self) -> int:
+        """How many accounts there are."""
+        return int(self._books.scalars[shapes.ACCOUNT_COUNT])
+
+    @property
+    def last_timestamp(self) -> int:
+        """The greatest stamp of any fact."""
+        return int(self._books.scalars[shapes.LAST_TIMESTAMP])
+
+    @property
+    def generation(self) -> int:
+        """The number of the window's newest generation."""
+        return int(self._books.scalars[shapes.GENERATION])
+
+    @property
+    def dropped(self) -> int:
+        """How many generations of the window are gone."""
+        return int(self._books.scalars[shapes.DROPPED])
+
+    @property
+    def next_expiry(self) -> int:
+        """When the first open hold runs out; `AMOUNT_MAX` if none ever does."""
+        return int(upkeep.first_expiry(self._books))
+
+    def lookup(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The ordinals of accounts by id, (n, 2); −1 where there is none."""
+        rows = np.empty(len(ids), np.int64)
+        queries.find_accounts(self._books, _read_only(ids), rows)
+        return rows
+
+    def unknown_ids(self, block: LegBlock, now: int) -> npt.NDArray[np.uint64]:
+        """Ids, (k, 2), that are neither in memory nor provably new: look them up, and pass what is found as
+        `loaded`. Ids of the legs and of the holds that they name; legs of Moves have ids that are new if the
+        request was, so theirs are left out."""
+        count = len(block.columns.amount)
+        unknown = np.empty((2 * count, 2), np.uint64)
+        columns = _input(block.columns, count)
+        found = queries.unknown_ids(self._books, columns, self._strays, now, unknown)
+        return np.unique(unknown[:found], axis=0) if found else unknown[:0]
+
+    # Commands
+
+    def apply_legs(self, block: LegBlock, now: int) -> LegOutcome:
+        """Judges batches of legs and applies those that are accepted, as if each batch came by itself.
+
+        `now` is in ns; it may stand still or go back. TurnTooLarge or ValueError if the block is malformed: then
+        nothing was done.
+        """
+        count = len(block.columns.amount)
+        opens = _NO_OPENS if block.opens is None else _input(block.opens, len(block.opens.before))
+        open_count = len(opens.before)
+        loaded = _NOTHING_LOADED if block.loaded is None else self._checked(block.loaded)
+        self._check_time(now)
+        self._check_room(count)
+        self._books = storage.reserve_holds(storage.reserve_accounts(self._books, open_count), count)
+        answers = Answers(
+            np.empty(count, np.uint8),
+            np.empty(count, np.int64),
+            np.empty(count, np.int64),
+            np.empty(count, LEG_FACT),
+            np.empty(open_count, ACCOUNT_FACT),
+            np.empty(open_count, np.int64),
+        )
+        facts, opened = posting.post_legs(
+            self._books,
+            _input(block.columns, count),
+            _read_only(block.offsets),
+            opens,
+            loaded,
+            block.allowed_flags,
+            now,
+            answers,
+        )
+        if facts < 0:
+            raise ValueError("offsets or opens do not fit the legs of the block")
+        return LegOutcome(
+            answers.status,
+            answers.timestamp,
+            answers.amount,
+            answers.facts[:facts],
+            answers.opened[:opened],
+            answers.opened_index[:opened],
+        )
+
+    def create_accounts(
+        self, columns: AccountColumns, offsets: npt.NDArray[np.int64], now: int
+    ) -> AccountOutcome:
+        """Judges batches of accounts, `offsets[k]` to `offsets[k + 1]` each, and adds those that are accepted."""
+        count = len(columns.asset)
+        self._check_time(now)
+        self._books = storage.reserve_accounts(self._books, count)
+        status, timestamps = np.empty(count, np.uint8), np.empty(count, np.int64)
+        facts, indices = np.empty(count, ACCOUNT_FACT), np.empty(count, np.int64)
+        created = creation.create_accounts(
+            self._books,
+            _input(columns, count),
+            _read_only(offsets),
+            now,
+            status,
+            timestamps,
+            facts,
+            indices,
+        )
+        if created < 0:
+            raise ValueError("offsets do not fit the accounts")
+        return AccountOutcome(status, timestamps, facts[:created], indices[:created])
+
+    def set_guards(self, account: int, floor: int, ceiling: int, now: int) -> _Array:
+        """Gives the account in row `account` new guards, whatever its balance; returns one GUARD_FACT."""
+        self._check_time(now)
+        if not 0 <= account < self.account_count:
+            raise ValueError(f"there is no account {account}")
+        fact = np.zeros(1, GUARD_FACT)
+        fact[0] = (floor, ceiling, max(now, self.last_timestamp + 1), account, 0)
+        self.replay_guards(fact)
+        return fact
+
+    def expire(self, now: int, limit: int) -> _Array:
+        """The sweep: releases the holds that are due, at most `limit`, in order of expiry, then of creation.
+
+        Returns LEG_FACTs, stamped up to `now` or later.
+        """
+        self._check_time(now)
+        books = self._books
+        due = np.empty(int(books.scalars[shapes.HOLD_COUNT]), np.int64)
+        due = due[: upkeep.due_holds(books, now, due)]
+        order = np.lexsort((books.holds["timestamp"][due], books.expiries[due]))
+        due = due[order[:limit]]
+        self._check_room(len(due))
+        facts = np.empty(len(due), LEG_FACT)
+        time = max(now, self.last_timestamp + len(due))
+        upkeep.expire_holds(books, _read_only(due), time, facts)
+        return facts
+
+    # The id window
+
+    def begin_turn(self) -> None:
+        """Opens the window's next generation if the present one is full. WindowFull if no place is free."""
+        block = storage.block_of(self._books, self.generation)
+        if block[shapes.ROWS] < self.config.ids_per_generation:
+            return
+        if self.generation + 1 - self.dropped >= self.config.generations_max:
+            raise WindowFull(f"all {self.config.generations_max} generations of recent ids are in use")
+        upkeep.begin_generation(self._books)
+
+    def droppable(self, projected_timestamp: int) -> int:
+        """Up to which generation, exclusive, `drop_generations` may go when legs up to this stamp are projected.
+
+        A generation counts as projected when something stamped later than all before its end is.
+        """
+        upto = self.dropped
+        while upto + GENERATIONS_KEPT <= self.generation:
+            if storage.block_of(self._books, upto)[shapes.LAST] >= projected_timestamp:
+                break
+            upto += 1
+        return upto
+
+    def drop_generations(self, upto: int) -> None:
+        """Forgets the ids of the generations below `upto`, and the holds that were resolved in them."""
+        if upto + GENERATIONS_KEPT > self.generation + 1:
+            raise ValueError(f"generation {upto - 1} is one of the newest {GENERATIONS_KEPT}")
+        while self.dropped < upto:
+            self._drop_oldest()
+
+    def set_generation(self, generation: int, dropped: int) -> None:
+        """On replay: brings the window to where it was when a record was made."""
+        if generation < self.generation or dropped < self.dropped or dropped > generation:
+            raise InvariantBroken(
+                f"the window goes from {self.dropped}..{self.generation} to {dropped}..{generation}"
+            )
+        while self.dropped < min(dropped, self.generation):
+            self._drop_oldest()
+        while self.generation < generation:
+            if self.generation + 1 - self.dropped >= self.config.generations_max:
+                raise InvariantBroken(f"there is no room for generation {self.generation + 1}")
+            upkeep.begin_generation(self._books)
+        while self.dropped < dropped:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        s = self._books.scalars
+        block = storage.block_of(self._books, self.dropped)
+        strays = np.concatenate([self._strays, storage.strays_of(self._books, self.dropped)])
+        strays = strays[np.lexsort((strays[:, 1], strays[:, 0]))]
+        times = strays[:, 0] >> np.uint64(16)
+        watermark = max(int(s[shapes.WATERMARK]), int(block[shapes.NEWEST]))
+        if len(strays) > STRAYS_MAX:
+            watermark = max(watermark, int(times[-STRAYS_MAX - 1]))
+        if watermark >= 0:
+            strays = strays[times > np.uint64(watermark)]
+        self._strays = _read_only(strays)
+        s[shapes.WATERMARK] = watermark
+        rows = int(block[shapes.ROWS])
+        if rows:
+            first = self.dropped % int(s[shapes.RING]) * int(s[shapes.ROW_CAPACITY])
+            s[shapes.DROPPED_LEG] = self._books.rows[first + rows - 1]["timestamp"]
+        upkeep.clear_oldest(self._books)
+
+    # Replay
+
+    def replay_accounts(self, facts: _Array) -> None:
+        """Adds the accounts that a record holds (ACCOUNT_FACT)."""
+        self._books = storage.reserve_accounts(self._books, len(facts))
+        replay.replay_accounts(self._books, _read_only(facts))
+
+    def replay_guards(self, facts: _Array) -> None:
+        """Changes guards as a record says (GUARD_FACT)."""
+        done = replay.replay_guards(self._books, _read_only(facts))
+        if done < len(facts):
+            raise InvariantBroken(f"guard fact {done} names an account that is not there")
+
+    def replay_legs(self, facts: _Array) -> None:
+        """Applies legs, expiries and burnt ids as a record holds them (LEG_FACT)."""
+        self._check_room(len(facts))
+        self._books = storage.reserve_holds(self._books, len(facts))
+        done = replay.replay_legs(self._books, _read_only(facts))
+        if done < len(facts):
+            raise InvariantBroken(f"leg fact {done} names an account or a hold that is not there")
+
+    # State
+
+    def state(self) -> State:
+        """A copy of everything, without spare room and indexes: equal for equal ledgers, and fit for a snapshot."""
+        return storage.save(self._books) | {"strays": self._strays.copy()}
+
+    def restore(self, state: State) -> None:
+        """Takes over a state. ValueError if its generations are larger or more than this ledger has room for."""
+        fresh = Ledger(self.config)
+        self._books = storage.load(fresh._books, state)
+        self._strays = _read_only(np.asarray(state["strays"], np.uint64))
+
+    def check(self) -> None:
+        """Checks all invariants; InvariantBroken says which one does not hold."""
+        where = np.zeros(1, np.int64)
+        for test in (audit.check_accounts, audit.check_sums, audit.check_holds, audit.check_window):
+            fault = test(self._books, where)
+            if fault:
+                raise InvariantBroken(f"{audit.FAULTS[fault]} (row {where[0]})")
+        self._check_balance()
+
+    def _check_balance(self) -> None:
+        accounts = self.accounts
+        accounts = accounts[(accounts["flags"] & AccountFlag.ROLLUP) == 0]
+        for kind in ("pending", "posted"):
+            debits, credits_ = accounts[f"debits_{kind}"], accounts[f"credits_{kind}"]
+            for asset in np.unique(accounts["asset"]):
+                of_asset = accounts["asset"] == asset
+                if _exact_sum(debits[of_asset]) != _exact_sum(credits_[of_asset]):
+                    raise InvariantBroken(f"{kind} debits and credits of asset {asset} differ")
+
+    # Preconditions
+
+    @staticmethod
+    def _check_time(now: int) -> None:
+        if not 0 < now < TIME_MAX:
+            raise ValueError(f"the time {now} is not in nanoseconds since 1970")
+
+    def _check_room(self, events: int) -> None:
+        used = int(storage.block_of(self._books, self.generation)[shapes.ROWS])
+        if used + events > int(self._books.scalars[shapes.ROW_CAPACITY]):
+            raise TurnTooLarge(f"{events} more events do not fit into this turn")
+
+    def _checked(self, loaded: LoadedLegs) -> Loaded:
+        """What was loaded, if it is sorted and does not contradict itself or memory."""
+        facts, status = loaded.facts, loaded.hold_status
+        if len(status) != len(facts):
+            raise ValueError("hold_status must have one row per loaded leg")
+        order = np.lexsort((facts["id_lo"], facts["id_hi"]))
+        if not np.array_equal(order, np.arange(len(facts))):
+            raise ValueError("loaded legs must be sorted by id")
+        open_holds = facts[((facts["flags"] & LegFlag.PENDING) != 0) & (status == HoldStatus.OPEN)]
+        if (self._find_holds(open_holds, "id") < 0).any():
+            raise InvariantBroken("a hold that is open in PostgreSQL is not in memory")
+        return Loaded(_read_only(facts), _read_only(status))
+
+    def _find_holds(self, facts: _Array, field: str) -> npt.NDArray[np.int64]:
+        ids = np.stack([facts[f"{field}_hi"], facts[f"{field}_lo"]], axis=1)
+        rows = np.empty(len(facts), np.int64)
+        queries.find_holds(self._books, _read_only(ids), rows)
+        return rows
+
+
+def _exact_sum(counters: npt.NDArray[np.int64]) -> int:
+    """A sum that cannot overflow, of fewer than 2³¹ counters."""
+    return (int((counters >> 32).sum()) << 32) + int((counters & 0xFFFFFFFF).sum())
