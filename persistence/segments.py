@@ -28,11 +28,11 @@ _BURNT: Final = int(LegFlag.BURNT)
 _TOUCHED_MAX: Final = 2 + 2 * ROLLUP_LEVELS_MAX
 _INT8_OID: Final = 20
 _ELEMENT_BYTES: Final = 12
-# fields, then shard, account, first, last, four counters, and the array's size and header
-_ROW_BYTES: Final = 2 + (4 + 2) + (4 + 4) + 6 * (4 + 8) + (4 + 20)
+# fields, then shard, account, legs, first, last, four counters, and the array's size and header
+_ROW_BYTES: Final = 2 + (4 + 2) + 2 * (4 + 4) + 6 * (4 + 8) + (4 + 20)
 
 COLUMNS: Final = (
-    "shard", "account", "first", "last", "debits_pending", "debits_posted", "credits_pending",
+    "shard", "account", "legs", "first", "last", "debits_pending", "debits_posted", "credits_pending",
     "credits_posted", "timestamps",
 )  # fmt: skip
 """The columns of the rows that `segment_rows` writes."""
@@ -166,16 +166,18 @@ def _write(
     for k in range(len(order)):
         row = order[k]
         account = accounts[row]
-        _put(rows, at, 9, 2)
+        _put(rows, at, 10, 2)
         _put(rows, at + 2, 2, 4)
         _put(rows, at + 6, shard, 2)
         _put(rows, at + 8, 4, 4)
         _put(rows, at + 12, account, 4)
-        _put(rows, at + 16, 8, 4)
-        _put(rows, at + 20, firsts[row], 8)
-        _put(rows, at + 28, 8, 4)
-        _put(rows, at + 32, lasts[row], 8)
-        at += 40
+        _put(rows, at + 16, 4, 4)
+        _put(rows, at + 20, counts[row], 4)
+        _put(rows, at + 24, 8, 4)
+        _put(rows, at + 28, firsts[row], 8)
+        _put(rows, at + 36, 8, 4)
+        _put(rows, at + 40, lasts[row], 8)
+        at += 48
         for c in range(4):
             _put(rows, at, 8, 4)
             _put(rows, at + 4, counters[account, c], 8)

@@ -56,6 +56,7 @@ create table account_history (
     credits_pending int8   not null,
     credits_posted  int8   not null,
     account         int4   not null,
+    legs            int4   not null,  -- how many timestamps there are
     shard           int2   not null,
     timestamps      int8[] not null,
     primary key (shard, account, last)
