@@ -41,7 +41,7 @@ def new_kernel() -> LedgerUnderTest:
     return KernelLedger()
 
 
-@pytest.fixture(params=[new_reference], ids=["reference"])
+@pytest.fixture(params=[new_reference, new_kernel], ids=["reference", "kernel"])
 def world(request: pytest.FixtureRequest) -> Callable[[], LedgerUnderTest]:
     """Makes a new ledger with all that the cases name in it."""
 
