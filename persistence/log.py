@@ -19,6 +19,7 @@ import asyncio
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -138,20 +139,14 @@ class Log:
         self._check_sequence(records)
         session, warnings = self._writer.session, self._writer.warnings
         warnings.clear()
-        try:
+        with self._judged(first, last):
             async with session.cursor() as cursor:
                 async with cursor.copy(_SQL["append"]) as copy:
                     for block in _copy_blocks(self.shard, records):
                         await copy.write(block)
                 assert cursor.rowcount == len(records)
-        except psycopg.Error as error:
-            raise self._failure(error, first, last) from error
-        except BaseException:
-            self._usable = False
-            raise
-        if (
-            warnings
-        ):  # such as a cancelled wait for a synchronous standby: it is committed here, but not there
+        if warnings:
+            # Such as a cancelled wait for a synchronous standby: it is committed here, but not there.
             self._usable = False
             raise OutcomeUnknown(f"PostgreSQL warned: {warnings[0]}", self.shard, first, last)
         self.head = Head(last, self.epoch, chain_hash(records[-1][2]))
@@ -162,13 +157,8 @@ class Log:
         """Returns if the log is still ours. Raises OutcomeUnknown if it may not be: call `resolve([])`."""
         first, last = self.head.lsn + 1, self.head.lsn
         self._check_usable(first, last)
-        try:
+        with self._judged(first, last):
             await self._writer.session.execute(_SQL["confirm"])
-        except psycopg.Error as error:
-            raise self._failure(error, first, last) from error
-        except BaseException:
-            self._usable = False
-            raise
 
     async def resolve(self, records: Sequence[Entry]) -> int:
         """How many of the unacknowledged records, from the first on, are durable. The log is usable again.
@@ -295,6 +285,21 @@ class Log:
                     f"the next record of shard {self.shard} is {position} of epoch {self.epoch}, "
                     f"not {lsn} of epoch {epoch}"
                 )
+
+    @contextmanager
+    def _judged(self, first: int, last: int) -> Iterator[None]:
+        """Runs statements on the log's session; the log stays usable only if their outcome is known."""
+        try:
+            yield
+        except psycopg.Error as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # an error must not hide that
+                self._usable = False
+                raise asyncio.CancelledError from error
+            raise self._failure(error, first, last) from error
+        except BaseException:
+            self._usable = False
+            raise
 
     def _failure(self, error: psycopg.Error, first: int, last: int) -> LogError:
         """What an error on the log's session means."""

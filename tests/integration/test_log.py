@@ -259,6 +259,7 @@ async def test_an_append_that_is_cancelled_must_be_resolved(database: Database) 
         appending = asyncio.create_task(log.append(entries))
         await stalled.wait()
         appending.cancel()
+        proxy.cut()
         with pytest.raises(asyncio.CancelledError):
             await appending
         with pytest.raises(OutcomeUnknown):
