@@ -323,7 +323,7 @@ class Ledger:
 
     def drop_generations(self, upto: int) -> None:
         """Forgets the ids of the generations below `upto`, and the holds that were resolved in them."""
-        if upto + GENERATIONS_KEPT > self.generation + 1:
+        if upto > max(self.dropped, self.generation + 1 - GENERATIONS_KEPT):
             raise ValueError(f"generation {upto - 1} is one of the newest {GENERATIONS_KEPT}")
         while self.dropped < upto:
             self._drop_oldest()
