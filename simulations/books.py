@@ -1,10 +1,14 @@
 """What the engine's own books say about a dataset: SQL over the projection, never the reader's arithmetic."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 
-from persistence.database import Database, translated
+from actors.settings import DEFAULT_DATA_DIR, Settings
+from persistence.database import Database, DatabaseSettings, translated
 from persistence.statements import statements
 
 APPLICATION: Final = "tessera books"
@@ -23,6 +27,24 @@ class Books(msgspec.Struct, frozen=True):
     by_country: dict[str, int]
     by_customer: dict[str, int]
     undrained: dict[str, int]  # accounts of orders and refunds that should be empty and are not
+
+
+@asynccontextmanager
+async def database_running(settings: Settings) -> AsyncIterator[Database]:
+    """The database of an engine with these settings; it runs at least as long as the block."""
+    embedded = settings.database_url is None
+    database = Database(
+        DatabaseSettings(
+            data_dir=str(settings.data_dir or DEFAULT_DATA_DIR) if embedded else None,
+            url=settings.database_url,
+            schema=settings.database_schema,
+        )
+    )
+    await asyncio.to_thread(database.start)
+    try:
+        yield database
+    finally:
+        await asyncio.to_thread(database.stop)
 
 
 async def read_books(database: Database, dataset: str, currency: str) -> Books:

@@ -1,13 +1,21 @@
 """The commands that the simulations add to `tessera`: `replay` and `demo`."""
 
+import asyncio
+import os
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from actors.errors import ShardStopped
+from actors.runtime import Engine
+from actors.settings import Settings
+from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind
 from gateway.options import (
     AsJson,
     CommandFailed,
@@ -16,14 +24,24 @@ from gateway.options import (
     ExitCode,
     Takeover,
     engine_settings,
-    fail,
     print_result,
     progress,
+    reporting_failures,
     run,
 )
-from simulations.errors import SalesFileError
-from simulations.online_retail import DATASET, read_plan
-from simulations.replay import ReplayReport, replay as replay_plan
+from gateway.server import first_of, serving, stopping_on_signals
+from simulations.books import database_running
+from simulations.demo import DEMO_DIR, forget_earlier_demo, recover, replay_until_killed, tour
+from simulations.demo_screen import Screen, print_demo, print_served
+from simulations.errors import SalesFileError, SimulationError
+from simulations.online_retail import DATASET, FILE_NAMES, FOLDERS, VARIABLE, find_file, read_plan
+from simulations.planning import Plan
+from simulations.printing import print_replay
+from simulations.replay import ReplayReport
+from simulations.replay import replay as replay_plan
+from simulations.source import ORDERS, SEED, Source, read_source
+
+DATABASE_VARIABLES: Final = frozenset({"TESSERA_DATA_DIR", "TESSERA_DATABASE_URL"})
 
 
 def replay(
@@ -50,27 +68,133 @@ def replay(
 ) -> None:
     """Post a file of sales as Moves: invoices as orders, cancellations as refunds, the rest as adjustments.
 
-    What was posted before is not posted again, so a replay that was interrupted is simply run once more. Ends with
-    0 only if no Move was refused and the books balance.
+    What was posted before is not posted again, so a replay that was interrupted is simply run once more. Ends
+    with 0 only if no Move was refused and the books balance.
     """
-    from actors.runtime import Engine  # noqa: PLC0415  # slow to import, and not needed to say what is wrong
-
     started = time.perf_counter()
-    try:
+    with reporting_failures(as_json=as_json), _explaining_input():
         planned = read_plan(path, dataset)
         settings = engine_settings(data_dir, database_url, takeover=takeover)
+        read_s = time.perf_counter() - started
+        report = run(_replay(settings, planned, read_s))
+    print_result(report, print_replay, as_json=as_json)
+    if not report.ok:
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The file to replay, or its folder.  [default: looked for in ./data, ../shared/data and "
+            "$TESSERA_DATA; without it a market is made from a seed]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The market's seed.")] = SEED,
+    orders: Annotated[int, typer.Option(min=10, help="The market's number of orders.")] = ORDERS,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help=f"Folder of the embedded PostgreSQL; what it holds stays.  [default: {DEMO_DIR}, emptied]",
+            show_default=False,
+        ),
+    ] = None,
+    database_url: DatabaseUrl = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = DEFAULT_PORT,
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve", help="Serve over HTTP at the end.  [default: yes, but not with --json]"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a year of sales, kill the engine half way, recover, prove the books, and serve them."""
+    with reporting_failures(as_json=as_json), _explaining_input():
+        serves = serve if serve is not None else not as_json
+        fresh = data_dir is None and database_url is None and not DATABASE_VARIABLES & os.environ.keys()
+        settings = engine_settings(DEMO_DIR if fresh else data_dir, database_url)
+        source = _source(data, seed, orders)
+        listener = bind(host, port) if serves else None
+        try:
+            ok = run(_demo(settings, source, listener, fresh=fresh, as_json=as_json))
+        finally:
+            if listener is not None:
+                listener.close()
+    if not ok:
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+async def _replay(settings: Settings, planned: Plan, read_s: float) -> ReplayReport:
+    async with Engine.running(settings) as engine:
+        with progress("replaying") as report:
+            return await replay_plan(engine, planned, report, time.perf_counter() - read_s)
+
+
+async def _demo(
+    settings: Settings, source: Source, listener: socket.socket | None, *, fresh: bool, as_json: bool
+) -> bool:
+    async with database_running(settings) as database:
+        with Screen(quiet=as_json) as screen:
+            screen.say(_intention(source))
+            planned = read_source(source)
+            if fresh:
+                await forget_earlier_demo(database)
+            killed = await replay_until_killed(settings, source, planned.move_count, screen)
+            engine = await recover(settings, screen)
+            try:
+                report = await tour(engine, killed, source, planned, screen)
+                screen.end()
+                print_result(report, print_demo, as_json=as_json)
+                if listener is not None:
+                    await _serve(engine, listener)
+            finally:
+                await engine.close()
+    return report.ok
+
+
+async def _serve(engine: Engine, listener: socket.socket) -> None:
+    """Serve until a signal says stop. Raises ShardStopped if the engine ends by itself."""
+    stop = asyncio.Event()
+    with stopping_on_signals(stop):
+        async with serving(engine, listener) as server:
+            print_served(server.url, Console(highlight=False, soft_wrap=True))
+            await first_of(engine.ended(), stop.wait())
+        if not stop.is_set():
+            health = engine.health()
+            raise ShardStopped(health.shard, health.reason)
+
+
+@contextmanager
+def _explaining_input() -> Iterator[None]:
+    """Turn what is wrong with the input, or what went wrong on the way, into the command's failure."""
+    try:
+        yield
     except SalesFileError as exc:
-        fail(CommandFailed(ExitCode.BAD_INPUT, f"{exc}.", "Nothing was posted."), as_json=as_json)
-    except CommandFailed as failure:
-        fail(failure, as_json=as_json)
-    read_s = time.perf_counter() - started
+        raise CommandFailed(ExitCode.BAD_INPUT, f"{exc}.", "Nothing was posted.") from exc
+    except SimulationError as exc:
+        raise CommandFailed(ExitCode.FAILED, f"{exc}.") from exc
 
-    async def work() -> ReplayReport:
-        async with Engine.running(settings) as engine:
-            with progress("replaying") as report:
-                return await replay_plan(engine, planned, report, time.perf_counter() - read_s)
 
-    done = run(work, as_json=as_json)
-    print_result(done, print_replay, as_json=as_json)
-    if not done.ok:
-        raise typer.Exit(ExitCode.FAILED)
+def _source(data: Path | None, seed: int, orders: int) -> Source:
+    """What to replay. Raises CommandFailed if a file was asked for and is not there."""
+    found = find_file(data, os.environ)
+    if data is not None and found is None:
+        raise CommandFailed(
+            ExitCode.BAD_INPUT,
+            f"There is no sales file at {data}.",
+            "Give the file or its folder, or leave --data out for a market made from a seed.",
+        )
+    return Source(str(found) if found is not None else None, seed, orders)
+
+
+def _intention(source: Source) -> str:
+    if source.path is not None:
+        return f"Replaying {source.describe()}."
+    places = ", ".join(str(folder) for folder in FOLDERS)
+    return f"There is no {FILE_NAMES[0]} in {places} or ${VARIABLE}, so this replays {source.describe()}."

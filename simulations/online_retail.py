@@ -17,11 +17,11 @@ VARIABLE: Final = "TESSERA_DATA"
 """A folder that holds the file, or the file itself."""
 
 
-def find_file(environment: Mapping[str, str], root: Path = Path()) -> Path | None:
-    """The data set's file, if it is there: where `$TESSERA_DATA` says, else in the usual folders of `root`."""
-    given = environment.get(VARIABLE)
-    places = [Path(given)] if given else [root / folder for folder in FOLDERS]
-    for place in places:
+def find_file(given: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The data set's file, if it is there: where `given` or `$TESSERA_DATA` says, else in `FOLDERS`."""
+    if given is None and VARIABLE in environment:
+        given = Path(environment[VARIABLE])
+    for place in FOLDERS if given is None else (given,):
         if place.is_file():
             return place
         for name in FILE_NAMES:

@@ -8,7 +8,8 @@ Everything is idempotent: sent again, a Move is answered as the repeat that it i
 import asyncio
 import time
 from collections import deque
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from actors.errors import Overloaded
 from actors.runtime import Engine
 from engine.commands import DirectoryAnswer, MoveAnswer, MoveCommand
-from simulations.books import Books, read_books
+from simulations.books import Books, database_running, read_books
 from simulations.errors import SimulationError
 from simulations.moves import Commands, batches
 from simulations.planning import Plan, PlannedKind, unmatched
@@ -27,15 +28,12 @@ DIRECTORY_BATCH: Final = 5_000
 REFUSALS_SHOWN: Final = 10
 RETRIES_MAX: Final = 120
 
+Report = Callable[[int, int], None]
+"""Told how many Moves are answered, and of how many."""
+
 
 class NotPrepared(SimulationError):  # noqa: N818  # named for what is not there
     """The engine would not take the Parties or Things that the replay needs; no Move was posted."""
-
-
-class Report(Protocol):
-    """How far the replay is: `done` of `total` Moves."""
-
-    def __call__(self, done: int, total: int = 0, phase: str = "") -> None: ...
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -104,6 +102,7 @@ class Tally:
         self.legs = 0
         self.lsn = 0
         self.refusals: list[Refused] = []
+        self.repeated = np.zeros(moves, bool)  # per Move: it was posted before
         self._latencies_s = np.zeros(moves)
 
     @property
@@ -122,6 +121,7 @@ class Tally:
                     self.refusals.append(Refused(commands.reference(move), answer.code, answer.message))
             elif answer.replayed:
                 self.repeats += 1
+                self.repeated[move] = True
             else:
                 self.moves += 1
                 self.legs += answer.leg_count
@@ -134,15 +134,22 @@ class Tally:
         return Latency(round(p50 * 1000, 3), round(p99 * 1000, 3))
 
 
-async def replay(engine: Engine, planned: Plan, report: Report, started: float | None = None) -> ReplayReport:
-    """Post every Move of the plan. `started` is the `time.perf_counter` from which to measure.
+async def replay(
+    engine: Engine,
+    planned: Plan,
+    report: Report,
+    started: float | None = None,
+    tally: Tally | None = None,
+) -> ReplayReport:
+    """Post every Move of the plan. `started` is the `time.perf_counter` from which to measure; a `tally` for
+    as many Moves tells afterwards what became of each.
 
     Raises NotPrepared, ActorError or PersistenceError; whatever was answered by then stays posted.
     """
     started = time.perf_counter() if started is None else started
+    tally = Tally(planned.move_count) if tally is None else tally
     commands = Commands(planned, engine.settings.tenant)
     await _prepare(engine, commands)
-    tally = Tally(planned.move_count)
     await post(engine, planned, commands, tally, report)
     await engine.wait_projected()
     seconds = time.perf_counter() - started
@@ -157,7 +164,7 @@ async def post(engine: Engine, planned: Plan, commands: Commands, tally: Tally, 
     async def settle() -> None:
         first, sent, answers = waiting.popleft()
         tally.count(first, await answers, commands, time.perf_counter() - sent)
-        report(tally.done, planned.move_count, "replaying")
+        report(tally.done, planned.move_count)
 
     try:
         for first, end in batches(planned, BATCH_LINES_MAX):
@@ -174,12 +181,16 @@ async def post(engine: Engine, planned: Plan, commands: Commands, tally: Tally, 
 
 async def _submit(engine: Engine, message: list[MoveCommand], turn: asyncio.Lock) -> list[MoveAnswer]:
     """Send a message, waiting for room if there is none; whoever comes after waits too, so order is kept."""
+    retries_left = RETRIES_MAX
     async with turn:
-        for _ in range(RETRIES_MAX):
+        while True:
             answers = asyncio.ensure_future(engine.submit(message))
             await asyncio.sleep(0)  # one step: by then it is in the mailbox, or refused for want of room
-            if not answers.done() or not isinstance(overloaded := answers.exception(), Overloaded):
+            if not answers.done() or not retries_left:
                 break
+            if not isinstance(overloaded := answers.exception(), Overloaded):
+                break
+            retries_left -= 1
             await asyncio.sleep(overloaded.retry_after_s)
     return await answers
 
@@ -201,7 +212,8 @@ def _check(what: str, answers: list[DirectoryAnswer]) -> None:
 
 async def _report(engine: Engine, planned: Plan, tally: Tally, seconds: float) -> ReplayReport:
     sales = planned.sales
-    books = await read_books(engine.database, sales.dataset, sales.currency)
+    async with database_running(engine.settings) as database:
+        books = await read_books(database, sales.dataset, sales.currency)
     kinds = np.bincount(planned.kind, minlength=len(PlannedKind)).tolist()
     answered = tally.moves + tally.repeats
     return ReplayReport(
