@@ -84,13 +84,21 @@ def check_accounts(b: Any, where: Any) -> Any:
     return 0
 
 
-@entry(BOOKS_TYPE, column_of(types.int64), returns=types.int64)
-def check_sums(b: Any, where: Any) -> Any:
-    """Checks what follows from the open holds and from the accounts below a roll-up."""
+@entry(
+    BOOKS_TYPE,
+    column_of(types.int64),
+    column_of(types.int64),
+    column_of(types.int64),
+    column_of(types.int64),
+    returns=types.int64,
+)
+def check_sums(b: Any, where: Any, debits: Any, credits_: Any, below: Any) -> Any:
+    """Checks what follows from the open holds and from the accounts below a roll-up.
+
+    The last three are scratch space: zeros, one per account.
+    """
     s = b.scalars
     count = s[ACCOUNT_COUNT]
-    debits = np.zeros(count, np.int64)
-    credits_ = np.zeros(count, np.int64)
     for number in range(s[HOLD_COUNT]):
         hold = b.holds[number]
         if hold.status == _OPEN:
@@ -105,7 +113,6 @@ def check_sums(b: Any, where: Any) -> Any:
                 else:
                     credits_[cr] += hold.held
                     cr = np.int64(b.accounts[cr].parent)
-    below = np.zeros(count, np.int64)
     for row in range(count - 1, -1, -1):
         where[0] = row
         a = b.accounts[row]

@@ -71,17 +71,17 @@ if not numba.config.CACHE_DIR:
 
 def entry(*arguments: types.Type, returns: types.Type = types.void) -> Callable[[F], F]:
     """Compiles a function that Python calls, for exactly these argument types, when its module is imported."""
-    return numba.njit(returns(*arguments), nogil=True, cache=True)  # type: ignore[no-any-return]  # untyped
+    return numba.njit(returns(*arguments), nogil=True, cache=True, _nrt=False)  # type: ignore[no-any-return]  # untyped
 
 
 def part(function: F) -> F:
     """Makes a function of the kernel that only other kernel functions call; it becomes part of its callers."""
-    return numba.njit(nogil=True, forceinline=True)(function)  # type: ignore[no-any-return]  # untyped
+    return numba.njit(nogil=True, forceinline=True, _nrt=False)(function)  # type: ignore[no-any-return]  # untyped
 
 
 def seldom(function: F) -> F:
     """Like `part`, for what is off the hot path: it stays a function of its own, so that callers stay small."""
-    return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]  # untyped
+    return numba.njit(nogil=True, _nrt=False)(function)  # type: ignore[no-any-return]  # untyped
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -7,6 +7,7 @@ from numba import types
 
 from engine.kernel.accounts import add_account, drop_accounts, find_account, levels_above
 from engine.kernel.compiled import entry, part, seldom
+from engine.kernel.facts import copy_scalars
 from engine.kernel.judge import is_zero, judge_id, judge_message
 from engine.kernel.shapes import (
     ACCOUNT_COUNT,
@@ -154,7 +155,7 @@ def fill_account(c: Any, i: Any, parent: Any, timestamp: Any, fact: Any) -> None
 def undo_chain(b: Any, status: Any, timestamps: Any, start: Any, culprit: Any, stamp: Any, created: Any) -> None:
     """Takes back the `created` newest accounts, and answers for the members of the chain before its culprit."""
     drop_accounts(b, b.scalars[ACCOUNT_COUNT] - created)
-    b.scalars[:] = b.saved
+    copy_scalars(b.saved, b.scalars)
     for i in range(start, culprit):
         status[i] = Result.LINKED_EVENT_FAILED.value
         timestamps[i] = stamp - (culprit - i)
@@ -191,7 +192,7 @@ def create_accounts(
             linked = (c.flags[i] & _LINKED) != 0
             if chain < 0 and linked:
                 chain = i
-                b.saved[:] = s
+                copy_scalars(s, b.saved)
                 created_before = created
             fact = facts[created]
             if linked and i == end - 1:

@@ -28,6 +28,13 @@ _BURNT: Final = int(LegFlag.BURNT)
 
 
 @part
+def copy_scalars(source: Any, to: Any) -> None:
+    """Copies all counters: when a chain begins, and back when it failed."""
+    for place in range(source.size):
+        to[place] = source[place]
+
+
+@part
 def apply(b: Any, fact: Any, hold: Any) -> Any:
     """Does what a fact says. `hold` is the row of the hold that it names, −1 if the caller has not looked.
 
@@ -78,4 +85,4 @@ def undo_chain(b: Any, scratch: Any) -> None:
         else:
             move(b, np.int64(scratch.debit), np.int64(scratch.credit), 0, -scratch.amount, -1)
     drop_accounts(b, before[ACCOUNT_COUNT])
-    s[:] = before
+    copy_scalars(before, s)

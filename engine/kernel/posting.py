@@ -12,7 +12,7 @@ from numba import types
 
 from engine.kernel.accounts import add_account, find_account
 from engine.kernel.compiled import entry, part, prefetch, seldom
-from engine.kernel.facts import apply, undo_chain
+from engine.kernel.facts import apply, copy_scalars, undo_chain
 from engine.kernel.index import hash_id, home, likely_row
 from engine.kernel.judge import judge_leg
 from engine.kernel.shapes import (
@@ -195,7 +195,7 @@ def post_legs(
             opens_now = next_open < opens_end and opens.before[next_open] == i
             if chain < 0 and (linked or opens_now):
                 chain = i
-                b.saved[:] = s
+                copy_scalars(s, b.saved)
                 facts_before, opened_before = facts, opened
             while next_open < opens_end and opens.before[next_open] == i:
                 stamp += 1

@@ -85,7 +85,8 @@ def clear_oldest(b: Any) -> None:
     """Empties the index of the oldest generation, forgets the holds that were resolved in it, and drops it."""
     s = b.scalars
     first = place_of(s, s[DROPPED]) * s[SLOT_COUNT]
-    b.row_slots[first : first + s[SLOT_COUNT]] = _ZERO
+    for slot in range(first, first + s[SLOT_COUNT]):
+        b.row_slots[slot] = _ZERO
     kept = np.int64(0)
     for number in range(s[HOLD_COUNT]):
         hold = b.holds[number]
@@ -97,7 +98,8 @@ def clear_oldest(b: Any) -> None:
     s[DROPPED] += 1
     if kept < s[HOLD_COUNT]:
         s[HOLD_COUNT] = kept
-        b.hold_slots[:] = _ZERO
+        for slot in range(b.hold_slots.size):
+            b.hold_slots[slot] = _ZERO
         index_holds(b)
 
 
