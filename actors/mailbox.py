@@ -80,11 +80,12 @@ class Mailbox:
             self._arrived.clear()
         return taken
 
-    def close(self, reason: str) -> list[Letter]:
-        """Refuse letters from now on; the ones still waiting are handed back."""
+    def close(self, reason: str) -> None:
+        """Refuse letters from now on. What waits already may still be taken."""
         self._closed = reason
-        left = list(self._letters)
-        self._letters.clear()
-        self._weight = 0
         self._arrived.set()
-        return left
+
+    @property
+    def closed(self) -> bool:
+        """Whether letters are refused."""
+        return self._closed is not None

@@ -1,13 +1,25 @@
 """What can be sent to a shard. A message's weight is how much of a turn it takes."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.directory import PartyCommand, ThingCommand
+from engine.commands import CreateParty, CreateThing, MoveCommand, UpdateParty
 from engine.layout import AccountColumns, LegColumns
-from engine.moves import MoveCommand
+
+LEGS_PER_LINE: Final = 4
+LEGS_BESIDE_LINES: Final = 8
+
+
+def move_weight(command: MoveCommand) -> int:
+    """About how many legs a command causes, rather more than fewer."""
+    rows = len(command.lines.amounts or command.lines.quantities) if command.lines is not None else 0
+    if command.legs is not None:
+        rows += len(command.legs.amounts)
+    if command.entries is not None:
+        rows += len(command.entries.amounts)
+    return LEGS_BESIDE_LINES + LEGS_PER_LINE * rows
 
 
 class PostLegs(NamedTuple):
@@ -52,13 +64,13 @@ class SubmitMoves(NamedTuple):
 
     @property
     def weight(self) -> int:
-        return sum(command.weight for command in self.commands)
+        return sum(map(move_weight, self.commands))
 
 
 class SubmitParties(NamedTuple):
     """Parties to create or change. Answer: one `DirectoryAnswer` each."""
 
-    commands: list[PartyCommand]
+    commands: list[CreateParty | UpdateParty]
 
     @property
     def weight(self) -> int:
@@ -68,7 +80,7 @@ class SubmitParties(NamedTuple):
 class SubmitThings(NamedTuple):
     """Things to create or change. Answer: one `DirectoryAnswer` each."""
 
-    commands: list[ThingCommand]
+    commands: list[CreateThing]
 
     @property
     def weight(self) -> int:
@@ -92,7 +104,7 @@ class Preview(NamedTuple):
 
     @property
     def weight(self) -> int:
-        return self.command.weight
+        return move_weight(self.command)
 
 
 class Fence(NamedTuple):

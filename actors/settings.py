@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mailbox_messages_max: int = 20_000  # messages that may wait in a shard's mailbox
     mailbox_weight_max: int = 1_000_000  # legs, Moves and reads in those messages
     turn_weight_max: int = 65_536  # legs, Moves and reads that one turn takes
-    records_in_flight_max: int = 4  # records that may wait for their commit
+    turns_in_flight_max: int = 4  # turns that may wait for their commit
     projection_lag_legs_max: int = (
         20_000_000  # beyond it new work is refused until the projection has caught up
     )

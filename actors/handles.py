@@ -1,0 +1,120 @@
+"""Handles: how callers hold on to account and party actors.
+
+The actors are virtual. A handle is an id and an engine; the state behind it is a row in a shard's arrays, so
+there are as many actors as there are accounts and parties, and an idle one costs no object at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from actors.answers import AccountState
+from actors.errors import InvalidRequest, NotFound
+from engine import ids
+from engine.chart import CLASSES
+from engine.commands import CreateParty, DirectoryAnswer, MoveAnswer, MoveCommand, UpdateParty
+
+if TYPE_CHECKING:
+    from actors.runtime import Engine
+
+_DEBIT_NORMAL: Final = frozenset(item.code for item in CLASSES.values() if not item.credit_normal)
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account has, on its normal side (debits for assets, expenses, memos and units; else credits).
+
+    `posted` is what was moved, `available` is that less what is held on the way out; money that is only held
+    on its way in never counts.
+    """
+
+    account: int
+    posted: int
+    available: int
+    held_out: int
+    held_in: int
+    version: int
+    lsn: int
+
+
+class AccountHandle:
+    """One account."""
+
+    __slots__ = ("_engine", "id", "key")
+
+    def __init__(self, engine: Engine, id: int, key: str) -> None:
+        self._engine = engine
+        self.id = id
+        self.key = key
+
+    async def read(self) -> AccountState:
+        """The account as it is now. Raises NotFound if nothing ever touched it."""
+        (found,) = await self._engine.read_accounts([self.id])
+        if found is None:
+            raise NotFound("account", self.key or ids.format_id(self.id))
+        return found
+
+    async def balance(self) -> Balance:
+        """What the account has now; durable, and ours to say. Raises NotFound."""
+        return balance_of(await self.read())
+
+    async def set_guards(self, floor: int | None, ceiling: int | None, if_version: int = 0) -> AccountState:
+        """New guards, in the kernel's terms (credits minus debits); None = none. Raises NotFound."""
+        return await self._engine.set_guards(self.id, floor, ceiling, if_version)
+
+    async def entries(self, **query: Any) -> Any:
+        """A page of the account's Entries; see `persistence.queries.Queries.entries`."""
+        return await self._engine.queries.entries(self.id, **query)
+
+    async def history(self, **query: Any) -> Any:
+        """A page of the account's counters after each leg; see `persistence.queries.Queries.history`."""
+        return await self._engine.queries.history(self.id, **query)
+
+
+class PartyHandle:
+    """One Party."""
+
+    __slots__ = ("_engine", "id")
+
+    def __init__(self, engine: Engine, id: int) -> None:
+        self._engine = engine
+        self.id = id
+
+    async def create(self, kind: str = "person", name: str = "", **profile: Any) -> DirectoryAnswer:
+        """Register the Party; repeating it does no harm."""
+        command = CreateParty(id=self.id, kind=kind, name=name, profile=profile)
+        return (await self._engine.create_parties([command]))[0]
+
+    async def update(self, name: str, if_version: int = 0, **profile: Any) -> DirectoryAnswer:
+        """Give the Party this name and profile."""
+        command = UpdateParty(id=self.id, name=name, profile=profile, if_version=if_version)
+        return (await self._engine.create_parties([command]))[0]
+
+    async def read(self) -> Any:
+        """The Party, once SQL shows everything that was answered before. Raises NotFound."""
+        await self._engine.wait_projected()
+        return await self._engine.queries.party(self.id)
+
+    async def move(self, kind: str, id: int, **inputs: Any) -> MoveAnswer:
+        """Create a Move of this kind that the Party pays for. `id` is a UUIDv7: the same one again is the
+        same Move, and has one effect."""
+        if "payer" in inputs:
+            raise InvalidRequest("payer", "the Party itself is the payer", "leave it out")
+        return (await self._engine.submit([MoveCommand(id=id, kind=kind, payer=self.id, **inputs)]))[0]
+
+
+def balance_of(account: AccountState) -> Balance:
+    """An account's balance on its normal side."""
+    into, out = ("debits", "credits") if account.code in _DEBIT_NORMAL else ("credits", "debits")
+    posted = getattr(account, f"{into}_posted") - getattr(account, f"{out}_posted")
+    held_out = getattr(account, f"{out}_pending")
+    return Balance(
+        account=account.id,
+        posted=posted,
+        available=posted - held_out,
+        held_out=held_out,
+        held_in=getattr(account, f"{into}_pending"),
+        version=account.version,
+        lsn=account.lsn,
+    )

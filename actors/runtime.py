@@ -1,0 +1,362 @@
+"""The local runtime: shards hosted in this process, and the door to them.
+
+`Engine.open(settings)` starts or reaches PostgreSQL, migrates it, becomes the only writer of its log,
+recovers, and serves. Commands go to the shard that owns what they are about and are answered when they are
+durable. Reads of what is in memory (accounts, open Moves) go through the shard's mailbox as well, so that
+they see everything before them; history and search are SQL over the projection.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from actors.answers import AccountState, LegAnswers
+from actors.errors import InvalidRequest, NotFound
+from actors.handles import AccountHandle, PartyHandle
+from actors.messages import (
+    Capture,
+    CreateAccounts,
+    Fence,
+    PostLegs,
+    Preview,
+    ReadAccounts,
+    SetGuards,
+    SubmitMoves,
+    SubmitParties,
+    SubmitThings,
+    move_weight,
+)
+from actors.metrics import EngineMetrics
+from actors.settings import DEFAULT_DATA_DIR, Settings
+from actors.shard import Shard
+from engine.chart import AccountSpec, Chart, ChartError
+from engine.commands import (
+    CreateParty,
+    CreateThing,
+    DirectoryAnswer,
+    MoveAnswer,
+    MoveCommand,
+    UpdateParty,
+)
+from engine.layout import (
+    AMOUNT_MAX,
+    CEILING_UNSET,
+    FLOOR_UNSET,
+    AccountColumns,
+    LegColumns,
+    account_columns,
+    ids_column,
+)
+from persistence import schema, verify
+from persistence.database import Database, DatabaseSettings
+from persistence.recovery import RecoveryReport
+
+MESSAGE_WEIGHT_MAX: Final = 16_384
+"""Longer lists of commands are sent as several messages."""
+LEGS_PER_BATCH_MAX: Final = 65_536
+
+_T = TypeVar("_T")
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How a shard is."""
+
+    status: str  # serving, blocked (nothing can be committed now) or stopped
+    reason: str
+    shard: int
+    epoch: int
+    lsn: int  # durable
+    projected_lsn: int
+    projection_lag_legs: int
+    mailbox_weight: int
+    accounts: int
+    open_moves: int
+
+
+class AccountDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account to open by its key. Guards left out are those of its class."""
+
+    key: str
+    asset: str  # code
+    floor: int | None = None
+    ceiling: int | None = None
+    parent: int = 0  # id of a roll-up
+    rollup: bool = False
+
+
+class AccountOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an AccountDraft; `status` is a Result."""
+
+    id: int
+    status: int
+    timestamp: int
+    lsn: int
+
+
+class Engine:
+    """An open engine. Use `Engine.open` or `Engine.running`; every method may be called from any task of its
+    loop."""
+
+    def __init__(self, settings: Settings, database: Database, metrics: EngineMetrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._database = database
+        self._chart = Chart(settings.tenant)
+        self._shards: list[Shard] = []
+
+    @classmethod
+    async def open(cls, settings: Settings, clock: Callable[[], int] = time.time_ns) -> "Engine":
+        """Start or reach PostgreSQL, take the log, recover, and serve. Raises PersistenceError."""
+        if settings.database_url is None:
+            data_dir: Path | None = settings.data_dir or DEFAULT_DATA_DIR
+        else:
+            data_dir = None
+        database = Database(
+            DatabaseSettings(
+                data_dir=str(data_dir) if data_dir is not None else None,
+                url=settings.database_url,
+                schema=settings.database_schema,
+            )
+        )
+        await asyncio.to_thread(database.start)
+        engine = cls(settings, database, EngineMetrics())
+        try:
+            await schema.migrate(database)
+            engine._shards.append(await Shard.open(0, settings, database, engine.metrics.shard(0), clock))
+        except BaseException:
+            await asyncio.to_thread(database.stop)
+            raise
+        return engine
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls, settings: Settings, clock: Callable[[], int] = time.time_ns
+    ) -> AsyncIterator["Engine"]:
+        """An open engine that is closed at the end."""
+        engine = await cls.open(settings, clock)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+    async def close(self) -> None:
+        """Answer what waits, let the projection catch up, leave a snapshot, and let go of the database."""
+        for shard in self._shards:
+            await shard.close()
+        await asyncio.to_thread(self._database.stop)
+
+    async def ended(self) -> str:
+        """Wait until the engine serves no more; returns why."""
+        shard = self._shards[0]
+        await shard.ended.wait()
+        return shard.stopped or ""
+
+    # Handles
+
+    def account(self, key: str, asset: str) -> AccountHandle:
+        """The account with this key and asset code. Raises InvalidRequest for a key that cannot be one."""
+        return AccountHandle(self, self.account_id(key, asset), key)
+
+    def account_of_id(self, id: int) -> AccountHandle:
+        """The account with this id."""
+        return AccountHandle(self, id, "")
+
+    def party(self, id: int) -> PartyHandle:
+        """The Party with this id."""
+        return PartyHandle(self, id)
+
+    def account_id(self, key: str, asset: str) -> int:
+        """The id that a key and an asset code make. Raises InvalidRequest for either."""
+        self._spec(key)
+        return self._chart.account_id(key, self.asset_number(asset))
+
+    def asset_number(self, code: str) -> int:
+        """The asset number of a Thing's code. Raises InvalidRequest if there is no such Thing."""
+        number = self._home.state.directory.asset(code)
+        if not number:
+            raise InvalidRequest("asset", f"there is no Thing with the code {code!r}", "the code of a Thing")
+        return number
+
+    def asset_code(self, number: int) -> str:
+        """The code of the Thing with that asset number. Raises NotFound."""
+        try:
+            return self._home.state.directory.thing(number).code
+        except IndexError as exc:
+            raise NotFound("asset", str(number)) from exc
+
+    # Commands
+
+    async def create_parties(self, commands: Sequence[CreateParty | UpdateParty]) -> list[DirectoryAnswer]:
+        """Register or change Parties; one durable answer each, in order."""
+        return await self._in_messages(SubmitParties, list(commands))
+
+    async def create_things(self, commands: Sequence[CreateThing]) -> list[DirectoryAnswer]:
+        """Add Things to the catalogue; one durable answer each, in order."""
+        return await self._in_messages(SubmitThings, list(commands))
+
+    async def submit(self, commands: Sequence[MoveCommand]) -> list[MoveAnswer]:
+        """Carry out commands on Moves in order; one durable answer each."""
+        return await self._in_messages(SubmitMoves, list(commands))
+
+    async def preview(self, command: MoveCommand) -> Any:
+        """The Entries that a command would write now, without writing them."""
+        return await self._home.send(Preview(command))
+
+    async def post_legs(self, columns: LegColumns) -> LegAnswers:
+        """One batch of bare legs, at most 65,536; a durable answer for each."""
+        if not 0 < len(columns.amount) <= LEGS_PER_BATCH_MAX:
+            raise InvalidRequest(
+                "legs", f"{len(columns.amount)} legs in a batch", f"1 to {LEGS_PER_BATCH_MAX}"
+            )
+        answer: LegAnswers = await self._home.send(PostLegs(columns))
+        return answer
+
+    async def create_accounts(self, columns: AccountColumns, keys: list[str] | None = None) -> LegAnswers:
+        """One batch of accounts by id, at most 65,536; a durable answer for each."""
+        count = len(columns.asset)
+        if not 0 < count <= LEGS_PER_BATCH_MAX:
+            raise InvalidRequest("accounts", f"{count} accounts in a batch", f"1 to {LEGS_PER_BATCH_MAX}")
+        answer: LegAnswers = await self._home.send(CreateAccounts(columns, keys or [""] * count))
+        return answer
+
+    async def open_accounts(self, drafts: Sequence[AccountDraft]) -> list[AccountOpened]:
+        """Open accounts by key; each is answered, and one that is there already with the same content
+        `exists`."""
+        specs = [self._spec(draft.key) for draft in drafts]
+        ids = [self.account_id(draft.key, draft.asset) for draft in drafts]
+        columns = account_columns(
+            len(drafts),
+            id=ids_column(ids),
+            party=ids_column([spec.party for spec in specs]),
+            parent=ids_column([draft.parent for draft in drafts]),
+            asset=[self.asset_number(draft.asset) for draft in drafts],
+            code=[spec.code for spec in specs],
+            flags=[8 * draft.rollup for draft in drafts],
+            floor=[
+                spec.floor if draft.floor is None else draft.floor
+                for draft, spec in zip(drafts, specs, strict=True)
+            ],
+            ceiling=[
+                spec.ceiling if draft.ceiling is None else draft.ceiling
+                for draft, spec in zip(drafts, specs, strict=True)
+            ],
+        )
+        answers = await self.create_accounts(columns, [draft.key for draft in drafts])
+        return [
+            AccountOpened(id=id, status=status, timestamp=timestamp, lsn=answers.lsn)
+            for id, status, timestamp in zip(
+                ids, answers.status.tolist(), answers.timestamp.tolist(), strict=True
+            )
+        ]
+
+    async def set_guards(
+        self, account: int, floor: int | None, ceiling: int | None, if_version: int = 0
+    ) -> AccountState:
+        """Give an account new guards (None = none), in the kernel's terms: credits minus debits."""
+        for name, bound in (("floor", floor), ("ceiling", ceiling)):
+            if bound is not None and not -AMOUNT_MAX <= bound < AMOUNT_MAX:
+                raise InvalidRequest(name, f"{bound} is out of range", "a 64-bit integer")
+        message = SetGuards(
+            account,
+            FLOOR_UNSET if floor is None else floor,
+            CEILING_UNSET if ceiling is None else ceiling,
+            if_version,
+        )
+        answer: AccountState = await self._home.send(message)
+        return answer
+
+    # Reads
+
+    async def read_accounts(self, ids: Sequence[int]) -> list[AccountState | None]:
+        """Accounts as they are now, None where there is none; they see every command answered before."""
+        answer: list[AccountState | None] = await self._home.send(ReadAccounts(ids_column(list(ids))))
+        return answer
+
+    @property
+    def queries(self) -> Any:
+        """History, search and reports, over the projection."""
+        return self._home.queries
+
+    async def fence(self) -> int:
+        """The position in the log of everything sent before; it is durable, and the log is ours."""
+        position: int = await self._home.send(Fence())
+        return position
+
+    async def wait_projected(self, lsn: int | None = None) -> int:
+        """Wait until SQL shows everything up to `lsn`, or everything answered so far; returns up to where."""
+        target = self._home.durable_lsn if lsn is None else lsn
+        if target > self._home.durable_lsn:
+            raise InvalidRequest("lsn", f"{target} is not in the log", f"at most {self._home.durable_lsn}")
+        await self._home.feed.wait_for(target)
+        return target
+
+    async def verify(self, progress: Callable[[int], None] | None = None) -> verify.Report:
+        """Prove the books: replay the whole log and compare with memory, projection and snapshots."""
+        lsn, state = await self._home.send(Capture())
+        await self.wait_projected(lsn)
+        return await verify.verify(self._database, 0, live=(lsn, state), progress=progress)
+
+    @property
+    def recovery(self) -> RecoveryReport:
+        """What opening the engine recovered."""
+        return self._home.recovered
+
+    def health(self) -> Health:
+        """How the engine is."""
+        shard = self._home
+        status = (
+            "stopped" if shard.stopped is not None else "blocked" if shard.blocked is not None else "serving"
+        )
+        return Health(
+            status=status,
+            reason=shard.stopped or shard.blocked or "",
+            shard=shard.index,
+            epoch=shard.state.epoch,
+            lsn=shard.durable_lsn,
+            projected_lsn=shard.feed.projected_lsn,
+            projection_lag_legs=shard.feed.lag_legs,
+            mailbox_weight=shard.waiting,
+            accounts=shard.state.ledger.account_count,
+            open_moves=shard.state.moves.open_count,
+        )
+
+    def refresh_metrics(self) -> None:
+        """Bring the gauges up to date, before they are read."""
+        health = self.health()
+        for name in ("mailbox_weight", "projected_lsn", "projection_lag_legs", "accounts", "open_moves"):
+            self.metrics.gauge(name, health.shard, getattr(health, name))
+        self.metrics.gauge("durable_lsn", health.shard, health.lsn)
+        self.metrics.gauge("serving", health.shard, health.status == "serving")
+
+    # Inside
+
+    @property
+    def _home(self) -> Shard:
+        return self._shards[0]
+
+    def _spec(self, key: str) -> AccountSpec:
+        try:
+            return self._chart.account(key)
+        except ChartError as exc:
+            raise InvalidRequest("key", str(exc)) from exc
+
+    async def _in_messages(self, kind: Callable[[list[Any]], Any], commands: list[Any]) -> list[Any]:
+        sent: list[asyncio.Future[list[Any]]] = []
+        part: list[Any] = []
+        weight = 0
+        for command in commands:
+            more = move_weight(command) if isinstance(command, MoveCommand) else 1
+            if part and weight + more > MESSAGE_WEIGHT_MAX:
+                sent.append(self._home.send(kind(part)))
+                part, weight = [], 0
+            part.append(command)
+            weight += more
+        if part:
+            sent.append(self._home.send(kind(part)))
+        return [answer for answers in await asyncio.gather(*sent) for answer in answers]

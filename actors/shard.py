@@ -1,0 +1,289 @@
+"""A shard: the unit of state, of log and of serial execution.
+
+    mailbox ─▶ turn (decide) ─▶ record ─▶ commit pipeline ─▶ replies
+                                                    └─▶ projection feed
+
+A turn takes what waits in the mailbox, lets the state decide on it in order of arrival, writes what was
+decided as one record, and hands the answers to the commit pipeline, which gives them once the record is
+durable. The next turn runs meanwhile. Whatever goes wrong that is not an expected refusal stops the shard: it
+answers nothing any more, and what it had not answered is settled by sending it again, with the same ids, to
+the shard that comes after it.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from persistence.queries import Queries
+
+from actors.commit import CommitPipeline
+from actors.errors import Overloaded, ShardStopped
+from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
+from actors.messages import Message
+from actors.metrics import ShardMetrics
+from actors.projection_feed import ProjectionFeed
+from actors.settings import Settings
+from actors.turn import Turn
+from engine.ledger import LedgerConfig, WindowFull
+from engine.record import Record, chain_hash, encode
+from engine.shard_state import ShardState
+from persistence import recovery, snapshots
+from persistence.database import Database
+from persistence.errors import DatabaseUnreachable
+from persistence.log import Log
+from persistence.projection import Projector
+
+IDLE_S: Final = 1.0
+"""How often an idle shard looks whether holds have expired."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Shard:
+    """One shard, open for work. Use `Shard.open`; only `send` and `close` are for callers."""
+
+    def __init__(
+        self,
+        index: int,
+        settings: Settings,
+        database: Database,
+        log: Log,
+        state: ShardState,
+        projector: Projector,
+        recovered: recovery.RecoveryReport,
+        clock: Callable[[], int],
+        metrics: ShardMetrics,
+    ) -> None:
+        self.index = index
+        self.recovered = recovered
+        self.stopped: str | None = None  # why the shard serves no more
+        self.ended = asyncio.Event()  # set once it has stopped or closed
+        self._settings = settings
+        self._database = database
+        self._log = log
+        self._state = state
+        self._clock = clock
+        self._metrics = metrics
+        self._queries = Queries(database, index)
+        self._mailbox = Mailbox(index, settings.mailbox_messages_max, settings.mailbox_weight_max)
+        self._pipeline = CommitPipeline(
+            log, recovered.head.lsn, settings.turns_in_flight_max, self._committed, self._fail
+        )
+        self._feed = ProjectionFeed(projector, recovered.head.lsn)
+        self._swept_at = 0  # when expired holds were last looked for
+        self._legs_since_snapshot = recovered.legs
+        self._follower: asyncio.Task[None] | None = None  # builds a snapshot
+        self._turns: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        index: int,
+        settings: Settings,
+        database: Database,
+        metrics: ShardMetrics,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> "Shard":
+        """Become the shard's only writer, recover its state, and serve. Raises PersistenceError."""
+        log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
+        try:
+            state = _empty_state(settings)
+            recovered = await recovery.recover(database, index, state)
+            state.chain = recovered.head.chain
+            projector = Projector(database, index)
+            await projector.start()
+            shard = cls(index, settings, database, log, state, projector, recovered, clock, metrics)
+        except BaseException:
+            await log.close()
+            raise
+        await shard._begin()
+        return shard
+
+    # For callers
+
+    def send(self, message: Message) -> asyncio.Future[Any]:
+        """Leave a message; the future is its durable answer. Raises Overloaded or ShardStopped."""
+        if self._feed.lag_legs > self._settings.projection_lag_legs_max:
+            self._metrics.overloaded("projection")
+            raise Overloaded(f"the projection is {self._feed.lag_legs} legs behind", RETRY_AFTER_S)
+        if self._pipeline.blocked is not None:
+            self._metrics.overloaded("log")
+            raise Overloaded(f"nothing can be written now: {self._pipeline.blocked}", RETRY_AFTER_S)
+        try:
+            return self._mailbox.put(message, message.weight)
+        except Overloaded:
+            self._metrics.overloaded("mailbox")
+            raise
+
+    @property
+    def state(self) -> ShardState:
+        """The shard's state, for reading between turns."""
+        return self._state
+
+    @property
+    def feed(self) -> ProjectionFeed:
+        """The shard's projection."""
+        return self._feed
+
+    @property
+    def queries(self) -> Queries:
+        """Reads of the shard's projection."""
+        return self._queries
+
+    @property
+    def durable_lsn(self) -> int:
+        """Everything up to it is committed."""
+        return self._pipeline.durable_lsn
+
+    @property
+    def waiting(self) -> int:
+        """Weight of what waits in the mailbox."""
+        return self._mailbox.weight
+
+    @property
+    def blocked(self) -> str | None:
+        """Why nothing can be committed just now."""
+        return str(self._pipeline.blocked) if self._pipeline.blocked is not None else None
+
+    async def close(self) -> None:
+        """Answer what waits, let the projection catch up, leave a snapshot, and give up the log."""
+        if self.stopped is None:
+            self._mailbox.close("it is closing")
+            if self._turns is not None:
+                await asyncio.wait([self._turns])
+            await self._pipeline.close()
+        if self._follower is not None:
+            await asyncio.wait([self._follower])
+        if self.stopped is None:
+            await self._feed.close(drain=True)
+            await self._leave_snapshot()
+            self.stopped = "it was closed"
+            await self._log.close()
+        else:
+            await self._feed.close(drain=False)
+            await self._log.close()
+        await self._queries.close()
+        self.ended.set()
+
+    # The turn loop
+
+    async def _begin(self) -> None:
+        """Write the opening record; serve once it is durable."""
+        time = max(self._clock(), self._state.time)
+        opening = self._state.opening_record(self.index, self._log.epoch, time)
+        payload = encode(opening)
+        await self._log.append([(opening.lsn, opening.epoch, payload)])
+        self._state.advance(opening, chain_hash(payload))
+        self._pipeline.durable_lsn = opening.lsn
+        self._feed.add([opening])
+        self._turns = asyncio.create_task(self._run(), name=f"shard-{self.index}")
+
+    async def _run(self) -> None:
+        letters: list[Letter] = []
+        try:
+            while self.stopped is None:
+                await self._pipeline.room()
+                await self._mailbox.wait(IDLE_S)
+                letters = self._mailbox.take(self._settings.turn_weight_max)
+                if not letters and self._mailbox.closed:
+                    return
+                await self._run_turn(letters)
+                if self.stopped is not None:
+                    self._refuse(letters, ShardStopped(self.index, self.stopped))
+        except Exception as failure:
+            _log.error("a turn has failed", shard=self.index, error=repr(failure), exc_info=True)
+            self._fail(failure)
+            self._refuse(letters, ShardStopped(self.index, str(self.stopped)))
+
+    async def _run_turn(self, letters: list[Letter]) -> None:
+        started = time.perf_counter()
+        await self._make_room_for_ids()
+        now = max(self._clock(), self._state.time)
+        turn = Turn(self._state, self._queries, now, letters)
+        if now - self._swept_at >= self._settings.sweep_interval_ns:
+            self._swept_at = now
+            turn.sweep()
+        await turn.run()
+        if self.stopped is not None:
+            return
+        record = turn.record(self.index, self._log.epoch)
+        payload = b""
+        if record is not None:
+            payload = encode(record)
+            self._state.advance(record, chain_hash(payload))
+            self._legs_since_snapshot += len(record.legs)
+        replies = turn.replies(self._state.lsn)
+        if record is not None or replies:
+            self._pipeline.submit(record, payload, replies)
+        self._metrics.turn(
+            time.perf_counter() - started, sum(letter.weight for letter in letters), len(payload)
+        )
+        self._metrics.results(turn.results)
+
+    async def _make_room_for_ids(self) -> None:
+        """Start a new generation of remembered ids when it is time, and forget one that SQL knows by now."""
+        while True:
+            self._state.forget(self._feed.projected_timestamp)
+            try:
+                self._state.begin_turn()
+                return
+            except WindowFull:
+                await self._feed.wait_for_progress()
+
+    # What the pipeline says
+
+    def _committed(self, records: list[Record]) -> None:
+        self._feed.add(records)
+        self._metrics.committed(len(records))
+        if self._legs_since_snapshot >= self._settings.snapshot_legs and self._follower is None:
+            self._legs_since_snapshot = 0
+            self._follower = asyncio.create_task(self._follow(), name=f"snapshot-{self.index}")
+
+    def _fail(self, failure: Exception) -> None:
+        """Stop for good: nothing is answered from now on."""
+        if self.stopped is not None:
+            return
+        self.stopped = str(failure) or repr(failure)
+        error = ShardStopped(self.index, self.stopped)
+        self._mailbox.close(self.stopped)
+        while letters := self._mailbox.take(self._settings.turn_weight_max):
+            self._refuse(letters, error)
+        for reply in self._pipeline.take_unanswered():
+            if not reply.future.done():
+                reply.future.set_exception(error)
+        _log.error("the shard has stopped", shard=self.index, reason=self.stopped)
+        self.ended.set()
+
+    @staticmethod
+    def _refuse(letters: list[Letter], error: Exception) -> None:
+        for letter in letters:
+            if not letter.answer.done():
+                letter.answer.set_exception(error)
+
+    # Snapshots
+
+    async def _follow(self) -> None:
+        """Build a snapshot from the committed log, beside the running shard."""
+        try:
+            await recovery.build_snapshot(self._database, self.index, _empty_state(self._settings))
+        except DatabaseUnreachable as exc:
+            _log.warning("no snapshot this time", shard=self.index, error=str(exc))
+        finally:
+            self._follower = None
+
+    async def _leave_snapshot(self) -> None:
+        """Store the live state, all of it durable by now, so that the next start is quick."""
+        lsn, state = self._state.lsn, self._state.state()
+        await snapshots.save(self._database, self.index, lsn, self._state.chain, state)
+
+
+def _empty_state(settings: Settings) -> ShardState:
+    config = LedgerConfig(
+        ids_per_generation=settings.ids_per_generation,
+        generations_max=settings.generations_max,
+        hash_seed=secrets.randbits(64),
+    )
+    return ShardState(settings.tenant, config)

@@ -1,0 +1,139 @@
+"""Everything a shard knows: its ledger, its Moves, its Parties and Things, and where in the log that stands.
+
+It changes in two ways only. Live, a turn decides (through the parts) and then `advance` takes note of the
+record that says so. In recovery, `replay` applies a record's facts without judging again. Both lead to the
+same state, array for array.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.directory import Directory
+from engine.facts import Envelope, Event, MoveFact
+from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
+from engine.ledger import Ledger, LedgerConfig
+from engine.moves import MoveBook
+from engine.record import FIRST_CHAIN, Record, Rows
+
+
+class ShardState:
+    """The state of one shard. `lsn`, `epoch`, `time` and `chain` are those of the last record it has seen.
+
+    `chain` is not part of what `state()` gives: it is a property of the record's bytes, which whoever replays
+    them knows and sets.
+    """
+
+    def __init__(self, tenant: str, config: LedgerConfig) -> None:
+        self.ledger = Ledger(config)
+        self.directory = Directory()
+        self.moves = MoveBook(tenant, self.ledger, self.directory)
+        self.lsn = 0
+        self.epoch = 0
+        self.time = 0  # ns
+        self.chain = FIRST_CHAIN  # hash of the last record
+        self._logged_window = (0, 0)  # generation and dropped of the last record
+
+    def begin_turn(self) -> None:
+        """Start a new generation of remembered ids if the present one is full. Raises WindowFull."""
+        self.ledger.begin_turn()
+        self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
+
+    def forget(self, projected_timestamp: int) -> None:
+        """Drop generations of ids that PostgreSQL has by now."""
+        droppable = self.ledger.droppable(projected_timestamp)
+        if droppable > self.ledger.dropped:
+            self.ledger.drop_generations(droppable)
+            self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
+
+    @property
+    def window_changed(self) -> bool:
+        """Whether the id window has turned since the last record, which is a fact to be logged."""
+        return (self.ledger.generation, self.ledger.dropped) != self._logged_window
+
+    def next_record(
+        self,
+        shard: int,
+        epoch: int,
+        time: int,
+        accounts: list[Rows],
+        keys: list[str],
+        guards: list[Rows],
+        legs: list[Rows],
+        events: list[Event],
+    ) -> Record:
+        """The record that says what a turn decided; it comes right after the last one."""
+        return Record(
+            shard=shard,
+            lsn=self.lsn + 1,
+            epoch=epoch,
+            time=time,
+            generation=self.ledger.generation,
+            dropped=self.ledger.dropped,
+            previous=self.chain,
+            accounts=_joined(accounts, ACCOUNT_FACT),
+            keys=keys,
+            guards=_joined(guards, GUARD_FACT),
+            legs=_joined(legs, LEG_FACT),
+            events=events,
+        )
+
+    def opening_record(self, shard: int, epoch: int, time: int) -> Record:
+        """The record that a new writer begins with."""
+        record = self.next_record(shard, epoch, time, [], [], [], [], [])
+        return Record(
+            **{field: getattr(record, field) for field in record.__struct_fields__} | {"kind": "opening"}
+        )
+
+    def advance(self, record: Record, chain: bytes) -> None:
+        """Take note of a record whose facts the state has already."""
+        self.lsn, self.epoch, self.time = record.lsn, record.epoch, record.time
+        self.chain = chain
+        self._logged_window = (record.generation, record.dropped)
+
+    def replay(self, record: Record) -> None:
+        """Apply the next record's facts. `chain` is then unknown, until it is set."""
+        self.ledger.set_generation(record.generation, record.dropped)
+        self.moves.set_generation(record.generation, record.dropped)
+        if len(record.accounts):
+            self.ledger.replay_accounts(record.accounts)
+        if len(record.guards):
+            self.ledger.replay_guards(record.guards)
+        if len(record.legs):
+            self.ledger.replay_legs(record.legs)
+        for event in record.events:
+            if isinstance(event, MoveFact):
+                self.moves.replay(event)
+            elif not isinstance(event, Envelope):
+                self.directory.replay(event)
+        self.advance(record, b"")
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as plain data; equal for equal histories, array for array."""
+        return {
+            "ledger": self.ledger.state(),
+            "directory": self.directory.state(),
+            "moves": self.moves.state(),
+            "position": {
+                "lsn": self.lsn,
+                "epoch": self.epoch,
+                "time": self.time,
+                "window": list(self._logged_window),
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become what `state()` gave."""
+        self.ledger.restore(state["ledger"])
+        self.directory.restore(state["directory"])
+        self.moves.restore(state["moves"])
+        position = state["position"]
+        self.lsn, self.epoch, self.time = position["lsn"], position["epoch"], position["time"]
+        self.chain = b""
+        self._logged_window = (position["window"][0], position["window"][1])
+
+
+def _joined(parts: list[Rows], dtype: np.dtype[np.void]) -> Rows:
+    if not parts:
+        return np.empty(0, dtype)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
