@@ -24,6 +24,8 @@ CACHED_ACCOUNTS_MAX: Final = 1 << 16
 
 _PART: Final = r"[A-Za-z0-9][A-Za-z0-9_.~-]*(?:#[A-Za-z0-9][A-Za-z0-9_.~-]*)?"
 _KEY: Final = re.compile(rf"[A-Z]:{_PART}(?:/{_PART})*")
+PART: Final = re.compile(_PART)
+"""What may stand between the slashes of a key."""
 _SHAPE: Final = "class:purpose/subject[/sub][#lot], letters, digits and _ . ~ - only, as in L:tax/de"
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.entities import Side
+from engine.entities import Entry, Side
 from engine.results import TRANSIENT
 
 LINES_MAX: Final = 10_000
@@ -143,6 +143,15 @@ class MoveAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def status(self) -> str:
         """`accepted` or `refused`."""
         return "refused" if self.code else "accepted"
+
+
+class MovePreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a MoveCommand would do if it were sent now."""
+
+    state: str = ""  # of the Move after it
+    entries: list[Entry] = []
+    code: str = ""  # why it would be refused; "" = it would be accepted
+    message: str = ""
 
 
 class CreateParty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ name and profile, by which a repeat is told from a change. The name and profile 
 and in PostgreSQL. Things are fewer and are asked for by code with every line of an order, so they are kept in
 lists by asset number and a dict by code.
 
-State changes only in `replay`; `submit` judges a command and replays the fact it makes of it.
+State changes only by facts: a command that is accepted makes one, which is then applied as in a replay.
 """
 
 import re
@@ -33,7 +33,6 @@ from engine.requests import Digester
 
 PartyCommand = CreateParty | UpdateParty
 ThingCommand = CreateThing
-DirectoryCommand = PartyCommand | ThingCommand
 DirectoryFact = PartyFact | ThingFact
 
 CODE_LENGTH_MAX: Final = 64
@@ -62,6 +61,7 @@ _PARTY_KINDS: Final = tuple(PartyKind)
 _REVENUE: Final = re.compile(r"[a-z][a-z0-9_.]*(?:#[A-Za-z0-9_.~-]+)?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _thing_digester = Digester(CreateThing, frozenset({"id"}))
+_ID_INVALID: Final = "an id must be neither 0 nor 2^128 - 1"
 _json = msgspec.json.Encoder(order="deterministic")
 
 
@@ -144,22 +144,28 @@ class Directory:
         things = self._things
         return [asset > 0 and things[asset - 1].tracked for asset in assets]
 
-    def submit(self, command: DirectoryCommand, now: int) -> tuple[DirectoryAnswer, DirectoryFact | None]:
+    def submit_party(self, command: PartyCommand, now: int) -> tuple[DirectoryAnswer, PartyFact | None]:
         """Judge a command, and carry it out if it is accepted and new. The fact goes into the log."""
         if not 0 < command.id < ids.ID_MAX:
-            return _refused(command.id, Refusal.ID_INVALID, "an id must be neither 0 nor 2^128 - 1"), None
-        judged: DirectoryAnswer | PartyFact | ThingFact
-        if isinstance(command, CreateParty):
-            judged = self._create_party(command, now)
-        elif isinstance(command, UpdateParty):
-            judged = self._update_party(command, now)
-        else:
-            judged = self._create_thing(command, now)
+            return _refused(command.id, Refusal.ID_INVALID, _ID_INVALID), None
+        judged = (
+            self._create_party(command, now)
+            if isinstance(command, CreateParty)
+            else self._update_party(command, now)
+        )
         if isinstance(judged, DirectoryAnswer):
             return judged, None
-        self.replay(judged)
-        if isinstance(judged, PartyFact):
-            return DirectoryAnswer(id=command.id, version=judged.version, timestamp=now), judged
+        self._replay_party(judged)
+        return DirectoryAnswer(id=command.id, version=judged.version, timestamp=now), judged
+
+    def submit_thing(self, command: ThingCommand, now: int) -> tuple[DirectoryAnswer, ThingFact | None]:
+        """The same for a Thing."""
+        if not 0 < command.id < ids.ID_MAX:
+            return _refused(command.id, Refusal.ID_INVALID, _ID_INVALID), None
+        judged = self._create_thing(command, now)
+        if isinstance(judged, DirectoryAnswer):
+            return judged, None
+        self._replay_thing(judged)
         return DirectoryAnswer(id=command.id, version=1, asset=judged.asset, timestamp=now), judged
 
     def replay(self, fact: DirectoryFact) -> None:

@@ -86,6 +86,7 @@ class MoveFact(msgspec.Struct, frozen=True, array_like=True, tag="move", gc=Fals
     unmatched_quantity: int = 0  # of lines that reverse nothing known
     unmatched_amount: int = 0
     leg_count: int = 0
+    reason: str = ""
 
     @property
     def version(self) -> int:

@@ -77,6 +77,13 @@ def key_hash(tenant: str, key: str) -> bytes:
     return xxhash.xxh3_128_digest(tenant.encode() + b"\0" + key.encode())
 
 
+def key_hashes_of(tenant: str, keys: list[str]) -> list[bytes]:
+    """`key_hash` of many keys."""
+    prefix = tenant.encode() + b"\0"
+    digest = xxhash.xxh3_128_digest
+    return [digest(prefix + key.encode()) for key in keys]
+
+
 def account_id(bucket: int, tenant: str, key: str, asset: int) -> int:
     """The id of the account that a key and an asset name, in its owner's bucket."""
     id = account_ids(

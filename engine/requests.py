@@ -9,9 +9,10 @@ Whether two requests are equal is judged by a digest of their content: 16 bytes 
 field by which the first difference can be named without the original.
 """
 
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 import xxhash
 
 from engine import ids
@@ -23,8 +24,6 @@ NANOSECONDS_A_MILLISECOND: Final = 1_000_000
 
 _HASH_BYTES: Final = 16
 _FIELD_BYTES: Final = 2
-
-Stored = TypeVar("Stored")
 
 
 class Digester:
@@ -63,28 +62,46 @@ class Digester:
         return "content"
 
 
-class Generation(Generic[Stored]):
+class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The stored answer to a request."""
+
+    request: bytes
+    digest: bytes
+    move: bytes
+    kind: str
+    state: str
+    seq: int
+    timestamp: int
+    ended: bool
+    code: str
+    message: str
+    unmatched_quantity: int
+    unmatched_amount: int
+    leg_count: int
+
+
+class Generation:
     """What was answered while one generation was the newest."""
 
     def __init__(self) -> None:
-        self.answers: dict[int, tuple[bytes, Stored]] = {}  # request id → digest and answer
-        self.ended: dict[int, Stored] = {}  # Moves that ended, with their last accepted answer
+        self.answers: dict[int, Remembered] = {}  # by request id
+        self.ended: dict[int, Remembered] = {}  # Moves that ended, with their last accepted answer
         self.references: dict[int, int] = {}  # hash of Party and external reference → Move
         self.last_timestamp = 0  # of the newest fact in it
         self.youngest_ms = -1  # of the UUIDv7 among its ids
 
 
-class RequestWindow(Generic[Stored]):
-    """Generations of answers, changed only by `remember` and `set_generation`."""
+class RequestWindow:
+    """Generations of answers, changed only by `remember`, `note_…` and `set_generation`."""
 
     def __init__(self) -> None:
         self.generation = 0  # the newest, which grows
         self.dropped = 0  # every generation below this one is gone
-        self.watermark_ms = -1  # of the youngest id that was dropped; −1 = nothing was dropped
-        self.generations: dict[int, Generation[Stored]] = {0: Generation()}  # oldest first
+        self.watermark_ms = -1  # of the youngest id that was dropped; −1 = no UUIDv7 was dropped
+        self.generations: dict[int, Generation] = {0: Generation()}  # oldest first
 
     @property
-    def newest(self) -> Generation[Stored]:
+    def newest(self) -> Generation:
         """The generation that grows."""
         return self.generations[self.generation]
 
@@ -102,19 +119,19 @@ class RequestWindow(Generic[Stored]):
     def droppable(self, projected_timestamp: int) -> int:
         """The first generation that must stay when everything up to that time is projected."""
         for number, generation in self.generations.items():
-            if generation.last_timestamp > projected_timestamp or number == self.generation:
+            if generation.last_timestamp > projected_timestamp:
                 return number
         return self.generation
 
-    def find(self, request: int) -> tuple[bytes, Stored] | None:
-        """Digest and answer of a request that is in memory."""
+    def find(self, request: int) -> Remembered | None:
+        """The answer to a request that is in memory."""
         for generation in self.generations.values():
             if (found := generation.answers.get(request)) is not None:
                 return found
         return None
 
-    def find_ended(self, move: int) -> Stored | None:
-        """The last answer about a Move that ended, if it is in memory."""
+    def find_ended(self, move: int) -> Remembered | None:
+        """The last accepted answer about a Move that ended, if it is in memory."""
         for generation in self.generations.values():
             if (found := generation.ended.get(move)) is not None:
                 return found
@@ -134,13 +151,50 @@ class RequestWindow(Generic[Stored]):
         youngest = now // NANOSECONDS_A_MILLISECOND + FUTURE_MS_MAX
         return ids.is_uuid7(id) and self.watermark_ms < ids.unix_ms_of(id) <= youngest
 
-    def remember(self, request: int, digest: bytes, answer: Stored, timestamp: int) -> None:
+    def remember(self, answer: Remembered) -> None:
         """Keep an answer in the newest generation."""
         newest = self.newest
-        newest.answers[request] = digest, answer
-        newest.last_timestamp = max(newest.last_timestamp, timestamp)
+        request = ids.id_from_bytes(answer.request)
+        newest.answers[request] = answer
+        newest.last_timestamp = max(newest.last_timestamp, answer.timestamp)
         if ids.is_uuid7(request):
             newest.youngest_ms = max(newest.youngest_ms, ids.unix_ms_of(request))
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as plain data and bytes, equal for equal histories."""
+        packed = [
+            (
+                number,
+                generation.last_timestamp,
+                generation.youngest_ms,
+                list(generation.answers.values()),
+                [(ids.id_bytes(move), answer) for move, answer in generation.ended.items()],
+                [(hash, ids.id_bytes(move)) for hash, move in generation.references.items()],
+            )
+            for number, generation in self.generations.items()
+        ]
+        return {
+            "generation": self.generation,
+            "dropped": self.dropped,
+            "watermark_ms": self.watermark_ms,
+            "generations": np.frombuffer(_encoder.encode(packed), np.uint8).copy(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the place of an earlier window."""
+        self.generation = int(state["generation"])
+        self.dropped = int(state["dropped"])
+        self.watermark_ms = int(state["watermark_ms"])
+        self.generations = {}
+        for number, last_timestamp, youngest_ms, answers, ended, references in _decoder.decode(
+            state["generations"].tobytes()
+        ):
+            generation = self.generations[number] = Generation()
+            generation.last_timestamp = last_timestamp
+            generation.youngest_ms = youngest_ms
+            generation.answers = {ids.id_from_bytes(answer.request): answer for answer in answers}
+            generation.ended = {ids.id_from_bytes(move): answer for move, answer in ended}
+            generation.references = {hash: ids.id_from_bytes(move) for hash, move in references}
 
 
 def reference_hash(party: int, reference: str) -> int:
@@ -155,13 +209,21 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 
 
 def _content(value: Any) -> bytes:
-    """A field's value as bytes, the same for equal values. Ids are beyond what the encoder takes."""
-    if type(value) is int:
+    """A field's value as bytes, the same for equal values. Ids, and numbers that will be refused, are beyond
+    what the encoder takes.
+    """
+    if type(value) is int and abs(value) <= ids.ID_MAX:
         return value.to_bytes(17, "big", signed=True)
-    if isinstance(value, Lines):
-        columns = (value.things, value.quantities, value.amounts, value.order_lines, value.reasons)
-        return _encoder.encode(columns) + b"".join([order.to_bytes(16, "big") for order in value.orders])
-    return _encoder.encode(value)
+    try:
+        if isinstance(value, Lines):
+            columns = (value.things, value.quantities, value.amounts, value.order_lines, value.reasons)
+            return _encoder.encode(columns) + b"".join([order.to_bytes(16, "big") for order in value.orders])
+        return _encoder.encode(value)
+    except (OverflowError, TypeError):
+        return repr(value).encode()
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(
+    list[tuple[int, int, int, list[Remembered], list[tuple[bytes, Remembered]], list[tuple[int, bytes]]]]
+)

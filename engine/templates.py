@@ -11,7 +11,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 Amount = int | list[int]
 """One number, or one for each row."""
@@ -39,6 +39,13 @@ class TemplateError(ValueError):
         return f"{self.text!r}: {self.reason}"
 
 
+class RowTexts(Protocol):
+    """What placeholders stand for, row by row."""
+
+    def __getitem__(self, name: str, /) -> Sequence[str]:
+        """One text for each row."""
+
+
 class KeyTemplate(NamedTuple):
     """A key in pieces: texts at even places, names of placeholders at odd ones."""
 
@@ -58,11 +65,11 @@ class KeyTemplate(NamedTuple):
             return pieces[0]
         return "".join([names[piece] if place & 1 else piece for place, piece in enumerate(pieces)])
 
-    def many(self, names: Mapping[str, str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    def many(self, names: Mapping[str, str], rows: RowTexts) -> list[str]:
         """A key for each row."""
         texts: list[str | Sequence[str]] = []
         for place, piece in enumerate(self.pieces):
-            found = piece if not place & 1 else rows[piece] if piece in rows else names[piece]
+            found = piece if not place & 1 else rows[piece] if piece in self.rows else names[piece]
             if isinstance(found, str) and texts and isinstance(texts[-1], str):
                 texts[-1] += found
             else:

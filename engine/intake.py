@@ -1,0 +1,301 @@
+"""From a command as it was sent to what a Move needs: fields that are accepted and present, rows that fit
+together.
+
+Everything wrong leaves as `Refused`, saying what, where, and what would be accepted. Nothing here changes
+state.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from engine import ids
+from engine.chart import CLASSES, PART
+from engine.commands import LINES_MAX, JournalEntries, JournalLegs, Lines, MoveCommand, Refusal
+from engine.directory import Directory, document_bytes, text_fault
+from engine.entities import Side
+from engine.facts import NO_ID, LineFacts
+from engine.kinds import FIELDS, CompiledKind, LineRule
+from engine.layout import AMOUNT_MAX
+from engine.posting import Refused, Rows
+
+UINT32_MAX: Final = 2**32 - 1
+TIME_MAX: Final = 2**62
+TEXT_MAX: Final = 64
+"""Characters in a tender, a reason or a text input."""
+
+_FIELD_ORDER: Final = tuple(sorted(FIELDS))
+_ABSENT: Final = {field.name: field.default for field in msgspec.structs.fields(MoveCommand)}
+
+
+class Wanted(NamedTuple):
+    """The fields that a command must have and may have besides those that every Move takes."""
+
+    needed: tuple[str, ...]  # `a|b` = one of them
+    accepted: frozenset[str]
+
+
+def check_command(command: MoveCommand, wanted: Wanted, kind: CompiledKind) -> None:
+    """Fields, inputs and plain values of a command."""
+    given = {name for name in _FIELD_ORDER if getattr(command, name) != _ABSENT[name]}
+    if not given <= wanted.accepted:
+        field = min(given - wanted.accepted)
+        accepted = ", ".join(sorted(wanted.accepted)) or "none of these fields"
+        raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"{field}: not taken here; taken are {accepted}")
+    for need in wanted.needed:
+        if given.isdisjoint(need.split("|")):
+            if need == "amount":
+                raise Refused(Refusal.AMOUNT_NOT_POSITIVE, "amount: expected a whole number above 0")
+            raise Refused(Refusal.FIELD_MISSING, f"{need.replace('|', ' or ')}: missing")
+    _check_number("amount", command.amount, AMOUNT_MAX, Refusal.AMOUNT_OVERFLOWS)
+    _check_number("timeout", command.timeout, UINT32_MAX, Refusal.FIELD_INVALID)
+    _check_number("business_time", command.business_time, TIME_MAX, Refusal.FIELD_INVALID)
+    for field in ("payer", "payee", "reverses"):
+        if not 0 <= getattr(command, field) < ids.ID_MAX:
+            raise Refused(Refusal.FIELD_INVALID, f"{field}: not an id")
+    if command.payer and command.payer == command.payee:
+        raise Refused(
+            Refusal.PARTIES_MUST_BE_DIFFERENT, "payee: a Move to oneself; payer and payee must differ"
+        )
+    for field in ("tender", "reason"):
+        _check_part(field, getattr(command, field))
+    _check_inputs(command, kind)
+    if command.reference is not None and (fault := text_fault("reference", command.reference)):
+        raise Refused(Refusal.FIELD_INVALID, fault)
+    if command.reference == "":
+        raise Refused(Refusal.FIELD_INVALID, "reference: empty; leave it out instead")
+
+
+def metadata_bytes(command: MoveCommand) -> bytes:
+    """The metadata as JSON, b"" for none."""
+    if not command.metadata:
+        return b""
+    packed = document_bytes(command.metadata)
+    if isinstance(packed, str):
+        raise Refused(Refusal.FIELD_INVALID, f"metadata: {packed}")
+    return packed
+
+
+def line_facts(lines: Lines, rule: LineRule, reason: str, directory: Directory) -> LineFacts:
+    """The lines, with Things as asset numbers, checked against what the kind expects."""
+    count = _check_columns("lines", lines, LINES_MAX)
+    accepted = {*rule.needs, *rule.takes}
+    for name in lines.__struct_fields__:
+        column = getattr(lines, name)
+        if column and name not in accepted:
+            raise Refused(
+                Refusal.FIELD_NOT_ACCEPTED, f"lines.{name}: taken are {', '.join(sorted(accepted))}"
+            )
+        if not column and name in rule.needs:
+            raise Refused(Refusal.FIELD_MISSING, f"lines.{name}: missing")
+    for name in ("quantities", "amounts"):
+        _check_column(f"lines.{name}", getattr(lines, name), rule.signed)
+    if rule.contra:
+        reasons = [own or reason for own in lines.reasons] or [reason] * count
+        _check_reasons(reasons, rule)
+    else:
+        reasons = lines.reasons
+    _check_orders(lines)
+    return LineFacts(
+        things=_things(lines.things, directory, "things" in rule.needs),
+        quantities=lines.quantities,
+        amounts=lines.amounts,
+        orders=[ids.id_bytes(order) if order else NO_ID for order in lines.orders],
+        order_lines=lines.order_lines,
+        reasons=reasons,
+    )
+
+
+def leg_rows(legs: JournalLegs, directory: Directory) -> Rows:
+    """Journal legs as rows."""
+    count = _check_columns("legs", legs, LINES_MAX)
+    _check_column("legs.amounts", legs.amounts, signed=False)
+    if 0 in legs.amounts:
+        where = legs.amounts.index(0) + 1
+        raise Refused(Refusal.AMOUNT_NOT_POSITIVE, f"legs.amounts: leg {where} is 0; expected more")
+    rows = Rows(count, _assets("legs.assets", legs.assets, directory))
+    rows.amounts = {"leg.amount": legs.amounts}
+    rows.makers = {"leg.debit": lambda: legs.debits, "leg.credit": lambda: legs.credits}
+    return rows
+
+
+def paired_rows(entries: JournalEntries, directory: Directory) -> Rows:
+    """One-sided entries as rows of legs: debits and credits of each asset, each in order, matched as they
+    come.
+    """
+    _check_entries(entries)
+    assets = _assets("entries.assets", entries.assets, directory)
+    by_asset: dict[int, tuple[list[list[int]], list[list[int]]]] = {}
+    for row, (asset, side) in enumerate(zip(assets, entries.sides, strict=True)):
+        sides = by_asset.setdefault(asset, ([], []))
+        sides[side == Side.CREDIT].append([row, entries.amounts[row]])
+    legs: list[tuple[int, int, int, int]] = []
+    for asset, (debits, credits) in by_asset.items():
+        debited, credited = sum(amount for _, amount in debits), sum(amount for _, amount in credits)
+        if debited != credited:
+            code = directory.thing(asset).code
+            raise Refused(
+                Refusal.NOT_BALANCED,
+                f"entries: {code} has debits of {debited} and credits of {credited}; they must be equal",
+            )
+        legs += _paired(asset, debits, credits)
+    accounts = entries.accounts
+    rows = Rows(len(legs), [asset for asset, _, _, _ in legs])
+    rows.amounts = {"leg.amount": [amount for _, _, _, amount in legs]}
+    rows.makers = {
+        "leg.debit": lambda: [accounts[debit] for _, debit, _, _ in legs],
+        "leg.credit": lambda: [accounts[credit] for _, _, credit, _ in legs],
+    }
+    return rows
+
+
+def entry_rows(entries: JournalEntries, directory: Directory) -> Rows:
+    """One-sided entries as rows with signed amounts: debits above 0, credits below."""
+    _check_entries(entries)
+    rows = Rows(len(entries.accounts), _assets("entries.assets", entries.assets, directory))
+    pairs = zip(entries.amounts, entries.sides, strict=True)
+    rows.amounts = {"entry.amount": [-amount if side == Side.CREDIT else amount for amount, side in pairs]}
+    rows.makers = {"entry.account": lambda: entries.accounts}
+    return rows
+
+
+def _paired(asset: int, debits: list[list[int]], credits: list[list[int]]) -> list[tuple[int, int, int, int]]:
+    """Legs (asset, debit row, credit row, amount) from (row, amount) of both sides; the sums are equal."""
+    legs = []
+    at = 0
+    for debit, left in debits:
+        while left:
+            credit, available = credits[at]
+            amount = min(left, available)
+            if amount:
+                legs.append((asset, debit, credit, amount))
+            left -= amount
+            credits[at][1] -= amount
+            if not credits[at][1]:
+                at += 1
+    return legs
+
+
+def _check_entries(entries: JournalEntries) -> None:
+    _check_columns("entries", entries, LINES_MAX)
+    _check_column("entries.amounts", entries.amounts, signed=False)
+    for row, side in enumerate(entries.sides, 1):
+        if side not in (Side.DEBIT, Side.CREDIT):
+            raise Refused(
+                Refusal.FIELD_INVALID, f"entries.sides: entry {row} is {side!r}, not debit or credit"
+            )
+
+
+def _check_columns(name: str, columns: Any, most: int) -> int:
+    """All columns are equally long or empty; their length."""
+    lengths = {field: len(getattr(columns, field)) for field in columns.__struct_fields__}
+    count = max(lengths.values())
+    if not count:
+        raise Refused(Refusal.LINES_INVALID, f"{name}: empty; expected one or more")
+    if count > most:
+        raise Refused(Refusal.LINES_INVALID, f"{name}: {count} of them; at most {most} are accepted")
+    optional = isinstance(columns, Lines)
+    for field, length in lengths.items():
+        if length != count and not (optional and not length):
+            raise Refused(Refusal.LINES_INVALID, f"{name}.{field}: {length} values where others have {count}")
+    return count
+
+
+def _check_column(name: str, values: list[int], signed: bool) -> None:
+    """Whole numbers, in range, and with a sum in range."""
+    if not values:
+        return
+    if set(map(type, values)) != {int}:
+        at, value = next((at, value) for at, value in enumerate(values, 1) if type(value) is not int)
+        raise Refused(Refusal.FIELD_INVALID, f"{name}: number {at} is {value!r}; expected a whole number")
+    if not signed and min(values) < 0:
+        at = next(at for at, value in enumerate(values, 1) if value < 0)
+        raise Refused(Refusal.AMOUNT_NEGATIVE, f"{name}: number {at} is {values[at - 1]}; expected 0 or more")
+    if sum(map(abs, values)) > AMOUNT_MAX:
+        raise Refused(Refusal.AMOUNT_OVERFLOWS, f"{name}: the sum is beyond {AMOUNT_MAX}")
+
+
+def _check_number(field: str, value: int, most: int, overflow: Refusal) -> None:
+    if type(value) is not int:
+        raise Refused(Refusal.FIELD_INVALID, f"{field}: {value!r} is not a whole number")
+    if value < 0:
+        code = Refusal.AMOUNT_NEGATIVE if field == "amount" else Refusal.FIELD_INVALID
+        raise Refused(code, f"{field}: {value} is below 0")
+    if value > most:
+        raise Refused(overflow, f"{field}: {value} is beyond {most}")
+
+
+def _check_part(field: str, text: str) -> None:
+    if text and (len(text) > TEXT_MAX or PART.fullmatch(text) is None):
+        accepted = f"1 to {TEXT_MAX} letters, digits and _ . ~ -"
+        raise Refused(Refusal.FIELD_INVALID, f"{field}: {text[:TEXT_MAX]!r}; expected {accepted}")
+
+
+def _check_inputs(command: MoveCommand, kind: CompiledKind) -> None:
+    for name, value in command.inputs.items():
+        default = kind.kind.inputs.get(name)
+        if default is None:
+            known = ", ".join(sorted(kind.kind.inputs)) or "none"
+            raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"inputs: unknown {name!r}; this kind has {known}")
+        if type(value) is not type(default):
+            raise Refused(Refusal.FIELD_INVALID, f"inputs: {name} is {value!r}; expected {_kind_of(default)}")
+        if isinstance(value, int):
+            _check_number(f"inputs.{name}", value, AMOUNT_MAX, Refusal.AMOUNT_OVERFLOWS)
+        elif name not in kind.input_keys:
+            _check_part(f"inputs.{name}", value)
+        elif value[:1] not in CLASSES:
+            raise Refused(
+                Refusal.ACCOUNT_KEY_INVALID, f"inputs: {name} is {value!r}; expected an account key"
+            )
+
+
+def _kind_of(default: int | str) -> str:
+    return "text" if isinstance(default, str) else "a whole number"
+
+
+def _check_reasons(reasons: list[str], rule: LineRule) -> None:
+    for row, reason in enumerate(reasons, 1):
+        if reason not in rule.contra:
+            code = Refusal.FIELD_INVALID if reason else Refusal.FIELD_MISSING
+            accepted = ", ".join(sorted(rule.contra))
+            raise Refused(code, f"reason: line {row} has {reason!r}; accepted are {accepted}")
+
+
+def _check_orders(lines: Lines) -> None:
+    if not lines.orders and not lines.order_lines:
+        return
+    if len(lines.orders) != len(lines.order_lines):
+        raise Refused(Refusal.LINES_INVALID, "lines: orders and order_lines go together")
+    for row, (order, line) in enumerate(zip(lines.orders, lines.order_lines, strict=True), 1):
+        if (
+            type(line) is not int
+            or not 0 <= order < ids.ID_MAX
+            or not 0 <= line <= LINES_MAX
+            or (not order) != (not line)
+        ):
+            raise Refused(
+                Refusal.LINES_INVALID,
+                f"lines: line {row} reverses line {line!r} of order {order!r}; both or neither (0)",
+            )
+
+
+def _things(codes: Sequence[str], directory: Directory, needed: bool) -> list[int]:
+    assets = directory.assets(codes)
+    if 0 in assets:
+        for row, (code, asset) in enumerate(zip(codes, assets, strict=True), 1):
+            if not asset and (code or needed):
+                raise Refused(
+                    Refusal.THING_NOT_FOUND, f"lines.things: line {row}: no Thing has the code {code!r}"
+                )
+    return assets
+
+
+def _assets(field: str, codes: Sequence[str], directory: Directory) -> list[int]:
+    assets = directory.assets(codes)
+    if 0 in assets:
+        row = assets.index(0)
+        raise Refused(
+            Refusal.ASSET_NOT_FOUND, f"{field}: number {row + 1}: no Thing has the code {codes[row]!r}"
+        )
+    return assets
