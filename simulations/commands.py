@@ -149,12 +149,15 @@ async def _demo(
             engine = await recover(settings, screen)
             try:
                 report = await tour(engine, killed, source, planned, screen)
-                screen.end()
-                print_result(report, print_demo, as_json=as_json)
-                if listener is not None:
-                    await _serve(engine, listener)
-            finally:
+            except BaseException:
                 await engine.close()
+                raise
+        try:
+            print_result(report, print_demo, as_json=as_json)
+            if listener is not None:
+                await _serve(engine, listener)
+        finally:
+            await engine.close()
     return report.ok
 
 

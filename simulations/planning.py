@@ -39,8 +39,8 @@ FEES: Final[Mapping[str, str]] = {
     "BANK CHARGES": "fee",
     "AMAZONFEE": "fee",
 }
-"""Stock codes that stand for money alone (postage, discounts, corrections, samples, commission, bank and market
-fees), and the revenue account that it goes to. Their lines have no units."""
+"""Stock codes that stand for money alone (postage, discounts, corrections, samples, commission, fees), and
+the revenue account that it goes to. Their lines have no units."""
 
 
 class PlannedKind(IntEnum):

@@ -244,14 +244,13 @@ async def _report(engine: Engine, planned: Plan, tally: Tally, seconds: float) -
 
 async def trial_balance(engine: Engine, currency: str) -> dict[str, AssetBalance]:
     """The trial balance of the currency, and of all other assets as one that adds up their differences."""
-    found: dict[str, AssetBalance] = {}
-    units, debits, credits, difference = 0, 0, 0, 0
-    for asset, of_debits, of_credits, of_difference in await engine.trial_balance():
-        if asset == currency:
-            found[asset] = AssetBalance(of_debits, of_credits, of_difference)
+    money = AssetBalance(0, 0, 0)
+    others, debits, credits, difference = 0, 0, 0, 0
+    for row in await engine.queries.trial_balance():
+        if engine.asset_code(row.asset) == currency:
+            money = AssetBalance(row.debits, row.credits, row.debits - row.credits)
         else:
-            units += 1
-            debits, credits = debits + of_debits, credits + of_credits
-            difference += abs(of_difference)
-    found[f"units of {units} items"] = AssetBalance(debits, credits, difference)
-    return found
+            others += 1
+            debits, credits = debits + row.debits, credits + row.credits
+            difference += abs(row.debits - row.credits)
+    return {currency: money, f"units of {others:,} items": AssetBalance(debits, credits, difference)}
