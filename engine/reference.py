@@ -192,7 +192,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class ReferenceLedger:
-    """The ledger, one event at a time. State changes only by the four commands below."""
+    """The ledger, one event at a time. State changes only by the commands below."""
 
     def __init__(self) -> None:
         self.accounts: dict[int, AccountState] = {}  # by id
@@ -202,6 +202,7 @@ class ReferenceLedger:
         self.stamps_of_accounts: dict[int, int] = {}  # creation → account id
         self.stamps_of_legs: dict[int, int] = {}  # stamp of a leg or an expiry → id of the leg or the hold
         self.last = {"fact": 0, "leg": 0, "account": 0}  # greatest stamp of each; an expiry counts as a leg
+        self.stamps_forgotten = 0  # up to here, which stamps legs have taken is not remembered
         self._facts: list[LegFact] = []  # of the present command
         self._opened: list[AccountState] = []  # of the present command
         self._journal: list[Callable[[], object]] = []  # how to take back the present chain
@@ -248,6 +249,10 @@ class ReferenceLedger:
         for index, hold in enumerate(due):
             self._expire(hold, time - len(due) + 1 + index)
         return self._facts
+
+    def forget_stamps(self, until: int) -> None:
+        """Closes a time to imported accounts, as a ledger does that drops that time's legs from memory."""
+        self.stamps_forgotten = until
 
     # Batches and chains
 
@@ -407,7 +412,8 @@ class ReferenceLedger:
             if 1 + len(self._ancestors(parent)) > ROLLUP_LEVELS_MAX:
                 return Result.PARENT_TOO_DEEP
         if account.imported and (
-            account.timestamp <= self.last["account"] or account.timestamp in self.stamps_of_legs
+            account.timestamp <= max(self.last["account"], self.stamps_forgotten)
+            or account.timestamp in self.stamps_of_legs
         ):
             return Result.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
         return None

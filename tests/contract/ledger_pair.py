@@ -36,8 +36,9 @@ class LedgerPair:
 
     def create_accounts(self, batches: Sequence[Sequence[Account]], now: int) -> None:
         """All batches in one call, against one after the other."""
-        expected = _joined([self.reference.create_accounts(batch, now) for batch in batches])
         got = self.kernel.create_account_batches(batches, now)
+        self.reference.forget_stamps(int(self.kernel.ledger.state()["dropped_leg"]))
+        expected = _joined([self.reference.create_accounts(batch, now) for batch in batches])
         self.account_results.update(answer.result for answer in expected.answers)
         _same([account for batch in batches for account in batch], expected, got)
 

@@ -13,13 +13,15 @@ import msgspec
 
 from engine.ids import uuid7
 from engine.layout import AMOUNT_MAX, CEILING_UNSET, FLOOR_UNSET, SECOND_NS, AccountFlag, HoldStatus, LegFlag
-from engine.reference import ID_MAX, Account, AccountState, Hold, Leg, ReferenceLedger
+from engine.reference import ID_MAX, TIMESTAMP_MAX, Account, AccountState, Hold, Leg, ReferenceLedger
 from tests.ledgers import Message
 
 T = TypeVar("T")
 
+EXTREMES: Final = (AMOUNT_MAX, AMOUNT_MAX - 1, -AMOUNT_MAX, -(2**63), -(2**63) + 1, 0)
 TIMEOUT_MAX: Final = 2**32 - 1
 ASSETS: Final = (1, 2)
+LIFE_NS: Final = 10**6 * SECOND_NS
 FREE_ACCOUNT_IDS: Final = tuple(range(31, 38))  # opened by Moves, or created late
 CODES: Final = (1, 2)
 RANDOM_62: Final = 2**62 - 1
@@ -41,6 +43,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     moves: float = 0.1  # how many blocks are the engine's own
 
 
+PROFILES: Final = (
+    Profile(),
+    Profile(large_amounts=0.12),
+    Profile(guards=0.9, repeats=0.25),
+    Profile(start=9_000_000_000 * SECOND_NS, imports=0.3),  # when the longest timeout ends beyond all time
+)
+
+
 class Workload:
     """Draws what to do next with one ledger."""
 
@@ -56,21 +66,28 @@ class Workload:
     # Time
 
     def let_time_pass(self) -> None:
-        """Moves the clock, a little or beyond the next expiry, and now and then backwards."""
-        kind = self.random.random()
+        """Moves the clock: a little, to an expiry, to where timeouts end, and now and then backwards."""
+        random = self.random
+        kind = random.random()
         if kind < 0.3:
-            self.now += self.random.choice((0, 1, 5, 1_000))
-        elif kind < 0.55:
-            self.now += self.random.randrange(3 * SECOND_NS)
-        elif kind < 0.8 and self.reference.next_expiry < AMOUNT_MAX - 3 * SECOND_NS:
-            near = self.reference.next_expiry + self.random.choice((-1, 0, 1, SECOND_NS))
-            if near < self.profile.start + 10**6 * SECOND_NS:
-                self.now = max(self.now, near)
+            self.now += random.choice((0, 1, 5, 1_000))
+        elif kind < 0.5:
+            self.now += random.randrange(3 * SECOND_NS)
+        elif kind < 0.8:
+            self.meet_expiry(random.choice((-1, 0, 0, 1, 10, 30, SECOND_NS)))
         elif kind < 0.83:
-            self.now -= self.random.randrange(SECOND_NS)
-        elif kind < 0.9:
+            self.now -= random.randrange(SECOND_NS)
+        elif kind < 0.88:
             self.now += 100 * SECOND_NS
+        elif kind < 0.93:
+            self.now += (TIMESTAMP_MAX - self.now) % SECOND_NS - random.randrange(50)
         self.now = max(self.now, 1)
+
+    def meet_expiry(self, later: int) -> None:
+        """Moves the clock to when the next hold expires, or so much later, unless that is far away."""
+        time = self.reference.next_expiry + later
+        if self.now < time < self.profile.start + LIFE_NS:
+            self.now = time
 
     # Accounts
 
@@ -127,6 +144,8 @@ class Workload:
         floors = (0, 0, 0, -100, -1_000, 50, FLOOR_UNSET, -AMOUNT_MAX)
         ceilings = (0, 0, 100, 1_000, -50, CEILING_UNSET, AMOUNT_MAX - 1)
         kind = self.random.random()
+        if kind < 0.04:
+            return {"floor": self.random.choice(EXTREMES), "ceiling": self.random.choice(EXTREMES)}
         guards = {}
         if kind < 0.6:
             guards["floor"] = self.random.choice(floors)
@@ -182,6 +201,8 @@ class Workload:
         while count > 0:
             message = self._message(min(count, self.random.randint(1, batch_max)), of_moves)
             messages.append(message)
+            if self.random.random() < 0.01:
+                messages.append(Message([]))
             count -= len(message.legs)
         return messages, of_moves
 
@@ -195,6 +216,9 @@ class Workload:
         self._rollups = [account.id for account in accounts.values() if account.flags & AccountFlag.ROLLUP]
         holds = list(self.reference.holds.values())[-150:]
         self._open = [hold for hold in holds if hold.status == HoldStatus.OPEN]
+        self._ending = sorted(
+            (h for h in self._open if h.expiry), key=lambda h: abs((h.expiry or 0) - self.now)
+        )[:3]
         self._closing = [hold for hold in self._open if self._closes(hold)]
         self._resolved = [hold for hold in holds if hold.status != HoldStatus.OPEN]
         known = list(self.reference.legs.values())[-300:]
@@ -223,7 +247,7 @@ class Workload:
         while index < count:
             end = index
             if random.random() < profile.chains:
-                end = min(index + random.randint(1, 5), count if random.random() < 0.02 else count - 1)
+                end = min(index + random.randint(1, 5), count if random.random() < 0.06 else count - 1)
                 for member in range(index, end):
                     legs[member] = _with_flags(legs[member], LegFlag.LINKED)
             if random.random() < profile.opens:
@@ -262,13 +286,14 @@ class Workload:
         imported = []
         for event, rising in zip(events, stamps, strict=True):
             stamp, wrong = rising, random.random()
-            if wrong < 0.04:
+            if wrong < (0.04 if isinstance(event, Leg) else 0.25):
                 taken = (
                     *list(self.reference.stamps_of_accounts)[-5:],
                     *list(self.reference.stamps_of_legs)[-5:],
                     1,
                 )
-                stamp = random.choice((last, self.now, self.now + 5, 0, -1, AMOUNT_MAX, *taken))
+                ends = [hold.expiry or 0 for hold in self._ending]
+                stamp = random.choice((last, self.now, self.now + 5, 0, -1, AMOUNT_MAX, *taken, *ends))
             changes = {"timestamp": stamp}
             if isinstance(event, Leg) and random.random() < 0.8:
                 changes["timeout"] = 0
@@ -326,7 +351,8 @@ class Workload:
         flags, timeout = 0, 0
         if kind < 0.33:
             flags = int(LegFlag.PENDING)
-            timeout = random.choice((0, 0, 1, 1, 2, 3, 60, TIMEOUT_MAX))
+            longest = (TIMESTAMP_MAX - self.now) // SECOND_NS
+            timeout = min(random.choice((0, 0, 1, 1, 2, 3, 60, longest, longest + 1)), TIMEOUT_MAX)
             if random.random() < 0.07:
                 flags |= random.choice((64, 128, 192))
         if random.random() < 0.2:
@@ -389,7 +415,7 @@ class Workload:
             hold = random.choice(self._closing)
             target, held, flags = hold.id, hold.held, 8
         elif kind < 0.93 and self._open:
-            hold = random.choice(self._open)
+            hold = random.choice(self._open if kind < 0.8 else self._ending or self._open)
             target, held = hold.id, hold.held
             if random.random() < 0.15:
                 debit, credit = hold.debit, hold.credit
