@@ -21,7 +21,7 @@ from litestar.response import Response
 from actors.errors import InvalidRequest, NotFound, Overloaded, ShardStopped
 from engine.commands import Refusal
 from engine.results import Result
-from persistence.errors import PersistenceError
+from persistence.errors import FilterRefused, PersistenceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:tessera:problem:"
@@ -36,6 +36,7 @@ GATEWAY_CODES: Final[Mapping[str, tuple[int, str]]] = {
     "method_not_allowed": (405, "This path does not take that method"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The body has a media type that is not accepted"),
+    "too_many_items": (413, "The body holds more than one request may"),
     "invalid_field": (422, "A field has a value that is not accepted"),
     "invalid_amount": (422, "An amount is a whole number of minor units"),
     "negative_amount": (422, "An amount is never negative"),
@@ -90,10 +91,9 @@ class Problem(Exception):  # noqa: N818  # named for what the client gets
     @property
     def details(self) -> ProblemDetails:
         """The body that is sent."""
-        _, title = GATEWAY_CODES.get(self.code, (0, ""))
         return ProblemDetails(
             type=TYPE_PREFIX + self.code,
-            title=title or title_of(self.code),
+            title=title_of(self.code),
             status=self.status,
             detail=self.detail,
             code=self.code,
@@ -108,8 +108,8 @@ def gateway_problem(code: str, detail: str, where: str = "", accepted: str = "")
 
 
 def title_of(code: str) -> str:
-    """A result code as a title: `below_floor` → `Below floor`."""
-    return code.replace("_", " ").capitalize()
+    """A code in words: the gateway's own say it, a result code says it itself."""
+    return GATEWAY_CODES[code][1] if code in GATEWAY_CODES else code.replace("_", " ").capitalize()
 
 
 _CONTENT: Final = frozenset(
@@ -152,11 +152,23 @@ def refusal_status(code: str) -> int:
     return HTTPStatus.SERVICE_UNAVAILABLE if code == Refusal.WINDOW_FULL else HTTPStatus.CONFLICT
 
 
+_FIELD: Final = re.compile(r"([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)?): ")
+"""How the engine's messages begin that are about one field."""
+
+
 def refusal(code: str, message: str, where: str = "", headers: Mapping[str, str] | None = None) -> Problem:
     """The engine's refusal of a command, as the problem to send."""
     status = refusal_status(code)
+    if not where and (named := _FIELD.match(message)):
+        where = named[1]
     retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Problem(status, code, message or f"{title_of(code)}.", where, headers={**retry, **(headers or {})})
+    return Problem(
+        status, code, _sentence(message or title_of(code)), where, headers={**retry, **(headers or {})}
+    )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def malformed_json(reason: str) -> Problem:
@@ -225,11 +237,13 @@ def problem_of(exc: Exception) -> Problem:
         case NotFound():
             return gateway_problem("not_found", f"There is no {exc.what} {exc.key}.")
         case Overloaded():
-            return _unavailable("overloaded", str(exc), exc.retry_after_s)
+            return unavailable("overloaded", str(exc), exc.retry_after_s)
         case ShardStopped():
-            return _unavailable("shard_stopped", str(exc), RETRY_AFTER_S)
+            return unavailable("shard_stopped", str(exc))
+        case FilterRefused():
+            return gateway_problem("invalid_parameter", f"{exc.field}: {exc}.", exc.field)
         case PersistenceError():
-            return _unavailable("database_unavailable", str(exc), RETRY_AFTER_S)
+            return unavailable("database_unavailable", str(exc))
         case ValidationException():
             return _wrong_parameter(exc)
         case HTTPException():
@@ -238,7 +252,8 @@ def problem_of(exc: Exception) -> Problem:
             return gateway_problem("internal_error", "The request failed; the log of the engine says why.")
 
 
-def _unavailable(code: str, detail: str, retry_after_s: int) -> Problem:
+def unavailable(code: str, detail: str, retry_after_s: int = RETRY_AFTER_S) -> Problem:
+    """A 503: try again after `retry_after_s` seconds."""
     status = GATEWAY_CODES[code][0]
     return Problem(status, code, detail, headers={"Retry-After": str(retry_after_s)})
 
@@ -285,7 +300,8 @@ def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
 
 def example_of(code: str) -> dict[str, Any]:
     """A problem with that code, for the documentation."""
-    status, title = GATEWAY_CODES.get(code, (refusal_status(code), title_of(code)))
+    status = GATEWAY_CODES[code][0] if code in GATEWAY_CODES else refusal_status(code)
+    title = title_of(code)
     return {
         "type": TYPE_PREFIX + code,
         "title": title,

@@ -4,7 +4,7 @@ Requests refuse unknown fields. Ids are UUID text, amounts and times as `gateway
 not given in a request and have no value in an answer are left out or null, never a magic number.
 """
 
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -13,13 +13,10 @@ from msgspec import Meta
 from engine.entities import PartyKind, Side, ThingKind
 from gateway.wire import Amount, Balance, Instant, Unsigned64
 
-T = TypeVar("T")
-
 NAME_LENGTH_MAX: Final = 256
 KEY_LENGTH_MAX: Final = 256
 REFERENCE_LENGTH_MAX: Final = 128
 LEGS_PER_REQUEST_MAX: Final = 8_190
-ITEMS_PER_REQUEST_MAX: Final = 1_000
 
 Name = Annotated[str, Meta(max_length=NAME_LENGTH_MAX, description="For people; need not be unique.")]
 AssetCode = Annotated[
@@ -34,6 +31,9 @@ AccountKey = Annotated[
         examples=["L:cash/alice", "A:bank"],
     ),
 ]
+Next = Annotated[
+    str | None, Meta(description="Pass it as `cursor` for the page after this one; null: this was the last.")
+]
 Reference = Annotated[
     str,
     Meta(
@@ -46,13 +46,6 @@ Reference = Annotated[
 Unsigned32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Unsigned16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
 Version = Annotated[int, Meta(ge=0, description="0 = whatever it is.")]
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """Some of a list. Pass `next` as `cursor` to go on; null means that was all."""
-
-    items: list[T]
-    next: str | None = None
 
 
 # Parties and Things
@@ -75,6 +68,13 @@ class PartyView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     profile: dict[str, Any]
     version: int
+
+
+class PartyPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some Parties."""
+
+    items: list[PartyView]
+    next: Next = None
 
 
 class ThingDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,57 +100,132 @@ class ThingView(msgspec.Struct, frozen=True, kw_only=True):
     attrs: dict[str, Any]
 
 
+class ThingPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some Things."""
+
+    items: list[ThingView]
+    next: Next = None
+
+
 # Accounts
 
 
 class AccountDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An account to open: a key of the chart of accounts, an asset, an owner, and limits on its balance.
+    """An account to open: a key of the chart of accounts and an asset, which together are its name for ever.
 
-    `floor` is what credits minus debits must stay above or at, `ceiling` what they must stay below or at.
+    Limits left out are those of its class. `floor` is the least that credits minus debits may be, counting
+    what is reserved; `ceiling` is the most.
     """
 
     key: AccountKey
     asset: AssetCode
-    party: UUID | None = None
     floor: Balance | None = None
     ceiling: Balance | None = None
-    parent: UUID | None = None
-    rollup: bool = False
+    parent: Annotated[UUID, Meta(description="Id of a roll-up account.")] | None = None
+    rollup: Annotated[bool, Meta(description="It takes no legs of its own; others name it as parent.")] = (
+        False
+    )
 
 
 class GuardsPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """New limits. A field that is left out stays as it is; null removes the limit."""
+    """New limits of an account. One that is left out stays as it is; null takes it away."""
 
     floor: Balance | msgspec.UnsetType | None = msgspec.UNSET
     ceiling: Balance | msgspec.UnsetType | None = msgspec.UNSET
     if_version: Version = 0
 
 
-class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
-    """The four counters of an account, in minor units, and what follows from them.
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """The four counters of an account, in minor units."""
 
-    `posted` is credits minus debits; `available` is what a debit may take before it meets the floor, counting
-    what is reserved; null without a floor.
+    debits_pending: Amount
+    debits_posted: Amount
+    credits_pending: Amount
+    credits_posted: Amount
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """An account as it is now."""
+
+    id: UUID
+    key: str
+    asset: str
+    party: UUID | None
+    parent: UUID | None
+    code: int
+    rollup: bool
+    closed: bool
+    floor: Balance | None
+    ceiling: Balance | None
+    version: int
+    created: Instant
+    counters: Counters
+
+
+class AccountPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some accounts."""
+
+    items: list[AccountView]
+    next: Next = None
+
+
+class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account has on its normal side, in minor units.
+
+    The normal side is debits for assets, expenses, memos and units, else credits. `posted` is what was moved;
+    `available` is that less what is held on its way out (`pending_out`); what is held on its way in
+    (`pending_in`) never counts. `at` or `business` say as of when; by business time only `posted` is known.
     """
 
-    debits_posted: Amount
-    debits_pending: Amount
-    credits_posted: Amount
-    credits_pending: Amount
+    account: UUID
+    asset: str
     posted: Balance
+    available: Balance | None = None
+    pending_out: Amount | None = None
+    pending_in: Amount | None = None
+    version: int | None = None
     at: Instant | None = None
+    business: Instant | None = None
+    counters: Counters | None = None
 
 
 class EntryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the ledger as its account sees it."""
+    """One line of an account: one half of a leg that was posted."""
 
     side: Side
     amount: Amount
+    asset: str
     timestamp: Instant
-    leg: UUID | None
+    business_time: Instant
+    leg: UUID
     account: UUID
     counter_account: UUID
+    counter_key: str
+    move: UUID | None
+    seq: int | None
     code: int
+
+
+class EntryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some Entries of an account."""
+
+    items: list[EntryView]
+    next: Next = None
+
+
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of an account right after a leg."""
+
+    leg: UUID
+    timestamp: Instant
+    counters: Counters
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of an account's history."""
+
+    items: list[HistoryLine]
+    next: Next = None
 
 
 # Moves
@@ -227,14 +302,29 @@ class TransitionDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     if_version: Version = 0
 
 
-class PreviewDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to preview: a Move to create, or with `move` and `transition` the next step of one that is
-    there."""
+class PreviewDraft(MoveDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to try out: a Move to create, or with `move` the next step of one that is there."""
 
-    create: MoveDraft | None = None
+    kind: Annotated[str, Meta(max_length=64, examples=["transfer"])] = ""
     move: UUID | None = None
-    transition: str = ""
-    request: TransitionDraft | None = None
+    if_version: Version = 0
+
+
+class PreviewEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One line that a request would write."""
+
+    account: UUID
+    key: str
+    side: Side
+    amount: Amount
+    asset: str
+
+
+class PreviewView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request would do if it were sent now: the Entries to be posted, and the state it leads to."""
+
+    state: str
+    entries: list[PreviewEntry]
 
 
 class MoveAnswerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +341,82 @@ class MoveAnswerView(msgspec.Struct, frozen=True, kw_only=True):
     legs: Annotated[int, Meta(description="How many legs it wrote.")]
     unmatched_quantity: Annotated[Balance, Meta(description="Of lines that reverse nothing known.")]
     unmatched_amount: Balance
+
+
+class LineView(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a Move."""
+
+    line: int
+    thing: str | None
+    quantity: Balance | None
+    amount: Balance | None
+    order: UUID | None
+    order_line: int | None
+    reason: str | None
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted request to a Move."""
+
+    seq: int
+    request: UUID
+    transition: str
+    state: str
+    timestamp: Instant
+    business_time: Instant
+    amount: Amount | None
+    legs: int
+    inputs: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class MoveEntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One line that a Move wrote: the two halves of a leg follow each other."""
+
+    seq: int
+    leg: UUID
+    account: UUID
+    key: str
+    side: Side
+    amount: Amount
+    asset: str
+    pending: bool
+    timestamp: Instant
+
+
+class MoveSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A Move: what its creation says, and where it stands now."""
+
+    id: UUID
+    kind: str
+    state: str
+    ended: bool
+    version: int
+    payer: UUID | None
+    payee: UUID | None
+    asset: str | None
+    amount: Amount | None
+    reverses: UUID | None
+    reference: str | None
+    metadata: dict[str, Any]
+    business_time: Instant
+    created: Instant
+    changed: Instant
+
+
+class MoveView(MoveSummary, frozen=True, kw_only=True):
+    """A Move with everything: its lines, its steps and its Entries."""
+
+    lines: list[LineView]
+    steps: list[StepView]
+    entries: list[MoveEntryView]
+
+
+class MovePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some Moves."""
+
+    items: list[MoveSummary]
+    next: Next = None
 
 
 # Bare legs
@@ -297,16 +463,68 @@ class LegResult(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: Instant
 
 
+class LegsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a batch of legs."""
+
+    created: int
+    repeated: int
+    refused: int
+    results: list[LegResult]
+
+
+class LegView(msgspec.Struct, frozen=True, kw_only=True):
+    """A leg with everything resolved."""
+
+    id: UUID
+    debit: UUID
+    credit: UUID
+    amount: Amount
+    asset: str
+    code: int
+    flags: list[str]
+    pending_id: UUID | None
+    timeout: int
+    user_data_128: UUID | None
+    user_data_64: Unsigned64
+    user_data_32: int
+    timestamp: Instant
+
+
 # Books and operations
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine is: `serving`, `blocked` (nothing can be committed just now) or `stopped`, and why."""
+
+    status: Literal["serving", "blocked", "stopped"]
+    reason: str
+    shard: int
+    epoch: int
+    lsn: int
+    projected_lsn: int
+    projection_lag_legs: int
+    waiting: int
+    accounts: int
+    open_moves: int
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the engine takes work now, and if not, why."""
+
+    ready: bool
+    reason: str
 
 
 class TrialBalanceLine(msgspec.Struct, frozen=True, kw_only=True):
     """All debits and all credits of one asset; the difference is 0 or the books are wrong."""
 
     asset: str
+    accounts: int
     debits: Amount
     credits: Amount
     difference: Balance
+    debits_pending: Amount
+    credits_pending: Amount
 
 
 class TrialBalance(msgspec.Struct, frozen=True, kw_only=True):

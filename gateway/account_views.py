@@ -1,0 +1,116 @@
+"""From what the engine and its queries know of accounts to what clients get."""
+
+from uuid import UUID
+
+from actors.answers import AccountState
+from actors.handles import balance_of
+from actors.runtime import Engine
+from engine.chart import credit_normal
+from engine.entities import Side
+from gateway.schemas import AccountView, BalanceView, Counters, EntryView, HistoryLine
+from gateway.wire import Amount, Balance, Instant
+from persistence import views
+
+
+def uuid_or_none(value: int) -> UUID | None:
+    """An id on the wire, 0 being none."""
+    return UUID(int=value) if value else None
+
+
+def account_view(engine: Engine, state: AccountState, key: str, parent: int) -> AccountView:
+    """An account, from its state in memory and what never changes about it."""
+    return AccountView(
+        id=UUID(int=state.id),
+        key=key,
+        asset=engine.asset_code(state.asset),
+        party=uuid_or_none(state.party),
+        parent=uuid_or_none(parent),
+        code=state.code,
+        rollup=state.rollup,
+        closed=state.closed,
+        floor=None if state.floor is None else Balance(state.floor),
+        ceiling=None if state.ceiling is None else Balance(state.ceiling),
+        version=state.version,
+        created=Instant(state.timestamp),
+        counters=counters(state),
+    )
+
+
+def counters(given: AccountState | views.Balance) -> Counters:
+    """The four counters."""
+    return Counters(
+        debits_pending=Amount(given.debits_pending),
+        debits_posted=Amount(given.debits_posted),
+        credits_pending=Amount(given.credits_pending),
+        credits_posted=Amount(given.credits_posted),
+    )
+
+
+def balance_now(engine: Engine, state: AccountState) -> BalanceView:
+    """What an account has now."""
+    balance = balance_of(state)
+    return BalanceView(
+        account=UUID(int=state.id),
+        asset=engine.asset_code(state.asset),
+        posted=Balance(balance.posted),
+        available=Balance(balance.available),
+        pending_out=Amount(balance.held_out),
+        pending_in=Amount(balance.held_in),
+        version=state.version,
+        counters=counters(state),
+    )
+
+
+def balance_recorded(engine: Engine, account: views.AccountView, then: views.Balance, at: int) -> BalanceView:
+    """What an account had after everything recorded up to a time."""
+    dr = (then.debits_posted, then.debits_pending)
+    cr = (then.credits_posted, then.credits_pending)
+    (into, pending_in), (out, pending_out) = (cr, dr) if credit_normal(account.code) else (dr, cr)
+    return BalanceView(
+        account=UUID(int=account.id),
+        asset=engine.asset_code(account.asset),
+        posted=Balance(into - out),
+        available=Balance(into - out - pending_out),
+        pending_out=Amount(pending_out),
+        pending_in=Amount(pending_in),
+        at=Instant(at),
+        counters=counters(then),
+    )
+
+
+def balance_in_business(
+    engine: Engine, account: views.AccountView, then: views.BusinessBalance, business: int
+) -> BalanceView:
+    """What an account's Entries sum to up to a business time."""
+    posted = then.credits_posted - then.debits_posted
+    return BalanceView(
+        account=UUID(int=account.id),
+        asset=engine.asset_code(account.asset),
+        posted=Balance(posted if credit_normal(account.code) else -posted),
+        business=Instant(business),
+    )
+
+
+def entry_view(engine: Engine, entry: views.EntryView) -> EntryView:
+    """One line of an account."""
+    return EntryView(
+        side=Side(entry.side),
+        amount=Amount(entry.amount),
+        asset=engine.asset_code(entry.asset),
+        timestamp=Instant(entry.timestamp),
+        business_time=Instant(entry.business_time),
+        leg=UUID(int=entry.leg),
+        account=UUID(int=entry.account),
+        counter_account=UUID(int=entry.counterparty),
+        counter_key=entry.counterparty_key,
+        move=uuid_or_none(entry.move),
+        seq=entry.seq if entry.move else None,
+        code=entry.code,
+    )
+
+
+def history_line(line: views.HistoryView) -> HistoryLine:
+    """The counters after one leg."""
+    return HistoryLine(
+        leg=UUID(int=line.leg), timestamp=Instant(line.timestamp), counters=counters(line.balance)
+    )

@@ -1,0 +1,68 @@
+"""The gateway as an ASGI application: routes, codecs, limits and error handling around one engine."""
+
+from typing import Any, Final
+
+from litestar import Litestar, Request
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from actors.runtime import Engine
+from gateway import openapi
+from gateway.metrics import HttpMetrics
+from gateway.problems import gateway_problem, handle
+from gateway.routes import accounts, books, legs, moves, operations, parties, things
+from gateway.wire import TYPE_DECODERS
+
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+"""The largest body; a full request of bare legs as JSON fits."""
+MEDIA_TYPE: Final = "application/json"
+NOT_PARAMETERS: Final = frozenset({"engine", "data", "request", "state", "wait_lsn"})
+HANDLERS: Final = (
+    *parties.handlers,
+    *things.handlers,
+    *accounts.handlers,
+    *moves.handlers,
+    *legs.handlers,
+    *books.handlers,
+    *operations.handlers,
+)
+
+
+def create_app(engine: Engine) -> Litestar:
+    """The application that serves `engine`; it holds nothing else, so several may serve one engine."""
+    metrics = HttpMetrics()
+    return Litestar(
+        route_handlers=list(HANDLERS),
+        dependencies={"engine": Provide(lambda: engine, sync_to_thread=False)},
+        state=State({"http_metrics": metrics}),
+        middleware=[metrics.middleware],
+        exception_handlers={Exception: handle},
+        before_request=_check_request,
+        type_decoders=list(TYPE_DECODERS),
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=openapi.config(),
+        plugins=[openapi.WireSchemas()],
+        logging_config=None,
+    )
+
+
+async def _check_request(request: Request[Any, Any, Any]) -> None:
+    """Refuse what no route would notice: parameters nobody reads, and bodies that are not declared as JSON.
+
+    The second is also what keeps a web page in somebody's browser from posting to an engine on their machine:
+    a browser sends JSON across origins only after asking, and nobody here says yes.
+    """
+    known = request.route_handler.parsed_fn_signature.parameters
+    for name in request.query_params:
+        if name not in known:
+            accepted = ", ".join(sorted(set(known) - NOT_PARAMETERS - request.path_params.keys()))
+            raise gateway_problem("unknown_parameter", f"There is no parameter {name!r}.", name, accepted)
+    if request.method in {"POST", "PATCH", "PUT"}:
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given != MEDIA_TYPE:
+            raise gateway_problem(
+                "unsupported_media_type",
+                f"The body is declared as {given or 'nothing'}; send it with Content-Type: {MEDIA_TYPE}.",
+                "Content-Type",
+                MEDIA_TYPE,
+            )

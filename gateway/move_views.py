@@ -1,0 +1,155 @@
+"""From what the engine and its queries know of Moves to what clients get."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from actors.runtime import Engine
+from engine.commands import MoveAnswer, MovePreview
+from engine.entities import Side
+from engine.layout import LegFlag
+from gateway.account_views import uuid_or_none
+from gateway.schemas import (
+    LineView,
+    MoveAnswerView,
+    MoveEntryView,
+    MoveSummary,
+    MoveView,
+    PreviewEntry,
+    PreviewView,
+    StepView,
+)
+from gateway.wire import Amount, Balance, Instant
+from persistence import views
+
+_UNPOSTED = LegFlag.PENDING | LegFlag.VOID_PENDING
+
+
+def answer_view(answer: MoveAnswer) -> MoveAnswerView:
+    """An accepted request."""
+    return MoveAnswerView(
+        id=UUID(int=answer.move),
+        request=UUID(int=answer.request),
+        kind=answer.kind,
+        state=answer.state,
+        ended=answer.ended,
+        version=answer.version,
+        seq=answer.seq,
+        timestamp=Instant(answer.timestamp),
+        legs=answer.leg_count,
+        unmatched_quantity=Balance(answer.unmatched_quantity),
+        unmatched_amount=Balance(answer.unmatched_amount),
+    )
+
+
+def preview_view(engine: Engine, preview: MovePreview) -> PreviewView:
+    """What a request would do."""
+    entries = [
+        PreviewEntry(
+            account=UUID(int=entry.account),
+            key=entry.key,
+            side=entry.side,
+            amount=Amount(entry.amount),
+            asset=engine.asset_code(entry.asset),
+        )
+        for entry in preview.entries
+    ]
+    return PreviewView(state=preview.state, entries=entries)
+
+
+def summary(engine: Engine, move: views.MoveView) -> MoveSummary:
+    """A Move as lists show it."""
+    return MoveSummary(
+        id=UUID(int=move.id),
+        kind=move.kind,
+        state=move.state,
+        ended=move.ended,
+        version=move.version,
+        payer=uuid_or_none(move.payer),
+        payee=uuid_or_none(move.payee),
+        asset=engine.asset_code(move.asset) if move.asset else None,
+        amount=Amount(move.amount) if move.amount else None,
+        reverses=uuid_or_none(move.reverses),
+        reference=move.reference,
+        metadata=move.metadata,
+        business_time=Instant(move.business_time),
+        created=Instant(move.created),
+        changed=Instant(move.changed),
+    )
+
+
+def move_view(
+    engine: Engine,
+    move: views.MoveView,
+    steps: Sequence[views.TransitionView],
+    journal: Sequence[views.JournalLine],
+) -> MoveView:
+    """A Move with everything."""
+    return MoveView(
+        **msgspec.structs.asdict(summary(engine, move)),
+        lines=_lines(engine, move.lines or {}),
+        steps=[_step(step) for step in steps],
+        entries=[entry for line in journal for entry in _entries(engine, line)],
+    )
+
+
+def _lines(engine: Engine, columns: dict[str, list[Any]]) -> list[LineView]:
+    count = max((len(column) for column in columns.values()), default=0)
+    absent: list[Any] = [None] * count
+    rows = zip(
+        *(
+            columns.get(name) or absent
+            for name in ("things", "quantities", "amounts", "orders", "order_lines", "reasons")
+        ),
+        strict=True,
+    )
+    return [
+        LineView(
+            line=number,
+            thing=engine.asset_code(thing) if thing else None,
+            quantity=None if quantity is None else Balance(quantity),
+            amount=None if amount is None else Balance(amount),
+            order=UUID(order) if order else None,
+            order_line=order_line or None,
+            reason=reason or None,
+        )
+        for number, (thing, quantity, amount, order, order_line, reason) in enumerate(rows, start=1)
+    ]
+
+
+def _step(step: views.TransitionView) -> StepView:
+    return StepView(
+        seq=step.seq,
+        request=UUID(int=step.request),
+        transition=step.transition,
+        state=step.state,
+        timestamp=Instant(step.timestamp),
+        business_time=Instant(step.business_time),
+        amount=Amount(step.amount) if step.amount else None,
+        legs=step.leg_count,
+        inputs=step.inputs,
+        metadata=step.metadata,
+    )
+
+
+def _entries(engine: Engine, line: views.JournalLine) -> list[MoveEntryView]:
+    leg = line.leg
+    return [
+        MoveEntryView(
+            seq=line.seq,
+            leg=UUID(int=leg.id),
+            account=UUID(int=account),
+            key=key,
+            side=side,
+            amount=Amount(leg.amount),
+            asset=engine.asset_code(leg.asset),
+            pending=bool(leg.flags & _UNPOSTED),
+            timestamp=Instant(leg.timestamp),
+        )
+        for side, account, key in (
+            (Side.DEBIT, leg.debit, line.debit_key),
+            (Side.CREDIT, leg.credit, line.credit_key),
+        )
+    ]

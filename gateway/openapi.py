@@ -1,0 +1,200 @@
+"""The OpenAPI 3.1 description of the interface, and the page that shows it.
+
+Litestar describes the routes; the objects are described by msgspec, from the very structs that decode and
+encode them, so the document cannot say anything else than the code does. The page is made here, without
+scripts or anything from another host, so it works wherever the gateway does.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, Request
+from litestar.datastructures import ResponseHeader
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Contact, Example, License, Schema, Server, Tag
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
+
+from gateway import documentation, problems, schemas
+from gateway.wire import WIRE_TYPES, Amount, Balance, Instant, Unsigned64
+
+DOCUMENT_PATH: Final = "/openapi.json"
+PAGE_PATH: Final = "/docs"
+
+_INTEGER_OR_TEXT: Final = [{"type": "integer"}, {"type": "string", "pattern": "^[+-]?[0-9]+$"}]
+WIRE_SCHEMAS: Final[Mapping[type, dict[str, Any]]] = {
+    Amount: {
+        "oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}],
+        "description": "Minor units, 0 to 2^63 - 1; sent as a string above 2^53 - 1.",
+        "examples": [1250],
+    },
+    Balance: {
+        "oneOf": _INTEGER_OR_TEXT,
+        "description": "Minor units with a sign; sent as a string beyond 2^53 - 1.",
+        "examples": [-50000],
+    },
+    Unsigned64: {"oneOf": _INTEGER_OR_TEXT, "description": "0 to 2^64 - 1; sent as a string above 2^53 - 1."},
+    Instant: {
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "pattern": "^[0-9]+$"},
+            {"type": "integer"},
+        ],
+        "description": "RFC 3339 with an offset, or nanoseconds since 1970; sent as RFC 3339.",
+        "examples": ["2011-12-09T12:50:00Z"],
+    },
+}
+
+DESCRIPTION: Final = """\
+Parties exchange Things by Moves; every Move writes double-entry Entries.
+
+Ids are UUID text. Amounts are whole numbers of minor units, as JSON integers or as strings, and are sent as
+strings above 2^53 - 1. Unknown fields and parameters are refused. Errors are RFC 9457 problem details.
+
+A write that says `201` is on disk. Sending the same write again, with the same id, changes nothing and
+answers `200` with `Idempotent-Replayed: true`. Every write answers with `Tessera-Lsn`, its position in the
+log; a query that carries that number as `Tessera-Wait-Lsn` sees the write.
+"""
+
+TAGS: Final = (
+    Tag(name="Parties", description="Persons, organisations, services and machines."),
+    Tag(name="Things", description="Whatever is offered, owned or counted; every Thing is an asset."),
+    Tag(
+        name="Accounts",
+        description="Balances, limits and Entries of a key of the chart of accounts and an asset.",
+    ),
+    Tag(name="Moves", description="Events that shift value between Parties, each with a state machine."),
+    Tag(name="Legs", description="Bare legs in bulk: a debit and a credit of one amount."),
+    Tag(name="Books", description="What must be true of the ledger as a whole."),
+    Tag(name="Operations", description="Is it healthy, is it ready, how is it doing."),
+)
+
+REPLAYED: Final = ResponseHeader(
+    name="Idempotent-Replayed",
+    description="`true` if this is the stored answer to the same request sent before.",
+    documentation_only=True,
+)
+LSN: Final = ResponseHeader(
+    name="Tessera-Lsn", description="The write's position in the log.", documentation_only=True
+)
+
+
+ALWAYS: Final = ("unknown_parameter", "overloaded", "shard_stopped")
+"""Problems that any operation may answer with."""
+
+
+class WireSchemas(OpenAPISchemaPlugin):
+    """Tells Litestar how the numbers and times of `gateway.wire` look."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Whether it is one of ours."""
+        return field_definition.annotation in WIRE_TYPES
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """Its schema."""
+        del schema_creator
+        given = WIRE_SCHEMAS[field_definition.annotation]
+        return Schema(
+            one_of=given.get("oneOf"),
+            any_of=given.get("anyOf"),
+            description=given["description"],
+            examples=given.get("examples"),
+        )
+
+
+class DocumentationPage(OpenAPIRenderPlugin):
+    """The page for people."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The page as HTML."""
+        del openapi_schema
+        return documentation.page(document(request.app))
+
+
+class DocumentJson(JsonRenderPlugin):
+    """The document beside the page; the routes serve the same one at `DOCUMENT_PATH`."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The document as JSON."""
+        del openapi_schema
+        return msgspec.json.encode(document(request.app))
+
+
+def answers(
+    view: Any,
+    example: object,
+    *,
+    status: int = 200,
+    repeated: bool = False,
+    also: Mapping[int, str] | None = None,
+    refusals: Sequence[str] | None = (),
+) -> dict[int, ResponseSpec]:
+    """What an operation may answer: `view` with `example`, and problems of the given codes and of `ALWAYS`.
+
+    With `refusals` None there are no problems. `repeated` adds the 200 of a request that was sent before,
+    `also` other statuses that carry a `view`.
+    """
+    shown = [Example(id="example", value=example)]
+    found = {status: ResponseSpec(view, generate_examples=False, description="Done.", examples=shown)}
+    others = {200: "It was so already: the answer to the request sent before."} if repeated else {}
+    for number, text in {**others, **(also or {})}.items():
+        found[number] = ResponseSpec(view, generate_examples=False, description=text)
+    by_status: dict[int, list[str]] = {}
+    for code in () if refusals is None else (*refusals, *ALWAYS):
+        by_status.setdefault(_status_of(code), []).append(code)
+    for number, codes in sorted(by_status.items()):
+        found[number] = ResponseSpec(
+            problems.ProblemDetails,
+            generate_examples=False,
+            description="; ".join(f"`{code}`: {problems.title_of(code)}" for code in codes) + ".",
+            media_type=problems.MEDIA_TYPE,
+            examples=[Example(id=code, value=problems.example_of(code)) for code in codes],
+        )
+    return found
+
+
+def _status_of(code: str) -> int:
+    return (
+        problems.GATEWAY_CODES[code][0] if code in problems.GATEWAY_CODES else problems.refusal_status(code)
+    )
+
+
+def config() -> OpenAPIConfig:
+    """How Litestar builds the document."""
+    return OpenAPIConfig(
+        title="Tessera",
+        version=version("tessera"),
+        description=DESCRIPTION,
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        contact=Contact(name="The Tessera Authors"),
+        servers=[Server(url="/")],
+        tags=list(TAGS),
+        use_handler_docstrings=True,
+        path=PAGE_PATH,
+        render_plugins=[DocumentationPage(path="/"), DocumentJson()],
+    )
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """The OpenAPI document of `app`, with the objects as msgspec describes them."""
+    described: dict[str, Any] = app.openapi_schema.to_schema()
+    structs = {
+        name: kind
+        for name, kind in {**vars(schemas), **vars(problems)}.items()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    }
+    _, components = msgspec.json.schema_components(
+        list(structs.values()), schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
+    )
+    used = described["components"]["schemas"]
+    used.update({name: schema for name, schema in components.items() if name in used or name not in structs})
+    return described
+
+
+def _schema_of(kind: type) -> dict[str, Any]:
+    if kind in WIRE_SCHEMAS:
+        return dict(WIRE_SCHEMAS[kind])
+    raise NotImplementedError(kind)

@@ -1,0 +1,75 @@
+"""Parameters and headers that many routes share, and the answers that every write gives."""
+
+import asyncio
+import secrets
+import time
+from typing import Annotated, Final, TypeVar
+
+from litestar.di import Dependency
+from litestar.params import Parameter
+
+from actors.errors import InvalidRequest
+from actors.runtime import Engine
+from engine.ids import bucket_of_id, bucket_of_party, uuid7
+from gateway.problems import gateway_problem, unavailable
+from gateway.wire import Answer
+
+T = TypeVar("T")
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1_000
+WAIT_HEADER: Final = "Tessera-Wait-Lsn"
+WAIT_S: Final = 10
+NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
+
+EngineOf = Annotated[Engine, Dependency(skip_validation=True)]
+Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="How many at most.")]
+Cursor = Annotated[str | None, Parameter(description="`next` of the page before; opaque.")]
+WaitLsn = Annotated[
+    int | None,
+    Parameter(
+        header=WAIT_HEADER,
+        ge=0,
+        description="See at least the log up to this position (a `Tessera-Lsn`); 0 = whatever there is. "
+        "Without it, everything that was answered before.",
+    ),
+]
+
+
+def new_id(engine: Engine, party: int = 0) -> int:
+    """A fresh UUIDv7 at home where the party is."""
+    return _new_id(bucket_of_party(engine.settings.tenant, party))
+
+
+def new_id_like(other: int) -> int:
+    """A fresh UUIDv7 at home where another one is."""
+    return _new_id(bucket_of_id(other))
+
+
+def _new_id(bucket: int) -> int:
+    return uuid7(time.time_ns() // NANOSECONDS_PER_MILLISECOND, bucket, secrets.randbits(62))
+
+
+async def read_after(engine: Engine, wait_lsn: int | None) -> None:
+    """Wait until queries see the log up to `wait_lsn`, or without one, everything answered so far.
+
+    Raises Problem if that takes too long, or if there is no such position.
+    """
+    try:
+        async with asyncio.timeout(WAIT_S):
+            await engine.wait_projected(wait_lsn)
+    except InvalidRequest as exc:
+        raise gateway_problem("invalid_parameter", f"{exc.problem}.", WAIT_HEADER, exc.accepted) from exc
+    except TimeoutError as exc:
+        raise unavailable(
+            "projection_behind",
+            f"The query tables did not get there within {WAIT_S} s; {WAIT_HEADER}: 0 reads what they have.",
+        ) from exc
+
+
+def written(content: T, lsn: int, *, created: bool, replayed: bool = False) -> Answer[T]:
+    """The answer to a write: 201 if it made something new, else 200, with its place in the log."""
+    headers = {"Tessera-Lsn": str(lsn)}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Answer(content, 201 if created and not replayed else 200, headers)

@@ -1,0 +1,121 @@
+"""Things: whatever is offered, owned or counted. Every Thing is an asset."""
+
+from typing import Annotated, Final
+from uuid import UUID
+
+from litestar import get, post
+from litestar.openapi.spec import Example
+from litestar.params import Body
+
+from actors.errors import NotFound
+from engine.commands import CreateThing
+from engine.entities import ThingKind
+from gateway.cursors import seal, unseal
+from gateway.openapi import LSN, REPLAYED, answers
+from gateway.problems import refusal
+from gateway.routes.parameters import (
+    LIMIT_DEFAULT,
+    Cursor,
+    EngineOf,
+    Limit,
+    WaitLsn,
+    new_id,
+    read_after,
+    written,
+)
+from gateway.schemas import ThingDraft, ThingPage, ThingView
+from gateway.wire import Answer, JsonBody
+from persistence import views
+
+PATH: Final = "/v1/things"
+DRAFT: Final = {"kind": "asset", "code": "GBP", "exponent": 2, "name": "Pound sterling"}
+VIEW: Final = {"id": "019aa0c2-7c00-7000-8000-0000000006b9", **DRAFT, "asset": 1, "attrs": {}}
+
+
+@post(
+    PATH,
+    dto=JsonBody[ThingDraft],
+    tags=["Things"],
+    summary="Create a Thing",
+    response_headers=[LSN, REPLAYED],
+    responses=answers(
+        ThingView,
+        VIEW,
+        status=201,
+        repeated=True,
+        refusals=("malformed_json", "thing_code_already_used", "invalid_field", "unknown_field"),
+    ),
+)
+async def create_thing(
+    data: Annotated[ThingDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf
+) -> Answer[ThingView]:
+    """Currencies, products, points, seats: whatever has an amount. The engine gives it its asset number."""
+    command = CreateThing(
+        id=data.id.int if data.id else new_id(engine),
+        kind=data.kind,
+        code=data.code,
+        exponent=data.exponent,
+        name=data.name,
+        attrs=data.attrs,
+    )
+    [answer] = await engine.create_things([command])
+    if not answer.accepted:
+        raise refusal(answer.code, answer.message)
+    content = ThingView(
+        id=UUID(int=answer.id),
+        kind=data.kind,
+        code=data.code,
+        asset=answer.asset,
+        exponent=data.exponent,
+        name=data.name,
+        attrs=data.attrs,
+    )
+    return written(content, answer.lsn, created=True, replayed=answer.replayed)
+
+
+@get(
+    PATH + "/{code:str}",
+    tags=["Things"],
+    summary="One Thing",
+    responses=answers(ThingView, VIEW, refusals=("not_found",)),
+)
+async def read_thing(code: str, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[ThingView]:
+    """By its code."""
+    await read_after(engine, wait_lsn)
+    found = await engine.queries.things_by_code(engine.settings.tenant, [code])
+    if not found:
+        raise NotFound("Thing", code)
+    return Answer(_view(found[0]))
+
+
+@get(
+    PATH,
+    tags=["Things"],
+    summary="All Things",
+    responses=answers(
+        ThingPage, {"items": [VIEW], "next": None}, refusals=("invalid_parameter", "invalid_cursor")
+    ),
+)
+async def list_things(
+    engine: EngineOf, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, wait_lsn: WaitLsn = None
+) -> Answer[ThingPage]:
+    """In order of their asset numbers."""
+    start = unseal(PATH, cursor)
+    await read_after(engine, wait_lsn)
+    page = await engine.queries.all_things(limit, start)
+    return Answer(ThingPage(items=[_view(thing) for thing in page.items], next=seal(PATH, page.cursor)))
+
+
+def _view(thing: views.ThingView) -> ThingView:
+    return ThingView(
+        id=UUID(int=thing.id),
+        kind=ThingKind(thing.kind),
+        code=thing.code,
+        asset=thing.asset,
+        exponent=thing.exponent,
+        name=thing.name,
+        attrs=thing.attrs,
+    )
+
+
+handlers: Final = (create_thing, read_thing, list_things)

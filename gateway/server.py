@@ -1,0 +1,133 @@
+"""The HTTP server: uvicorn in the engine's own event loop, from an open socket to the last answer.
+
+Starting is: take the port (so that a busy one is reported before the database is touched), open the engine,
+listen. Stopping is the reverse: no new connections, every request that was taken is answered, then the
+engine writes its snapshot and lets go of the database. An engine that stops by itself (deposed, its log
+diverged) ends the server too, and the reason becomes the command's failure: a gateway without an engine has
+nothing true to say.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import uvicorn
+from litestar import Litestar
+
+from actors.errors import ShardStopped
+from actors.runtime import Engine
+from actors.settings import Settings
+from gateway.app import create_app
+
+BACKLOG: Final = 2048
+KEEP_ALIVE_S: Final = 75
+DRAIN_S: Final = 30
+"""How long requests already taken may need after the signal to stop."""
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class HttpServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its owner and says when it has started."""
+
+    def __init__(self, app: Litestar, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command's to handle."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell whoever waits for it."""
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@asynccontextmanager
+async def serving(engine: Engine, listener: socket.socket) -> AsyncIterator[HttpServer]:
+    """A running server over `engine`; at the end of the block every request it took has been answered."""
+    server = HttpServer(create_app(engine), listener)
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    try:
+        await first_of(running, server.listening.wait())
+        if running.done():
+            await running
+        yield server
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def serve(settings: Settings, listener: socket.socket, announce: Callable[[Engine, str], None]) -> None:
+    """Open the engine and serve until a signal says stop. Raises ShardStopped if the engine ends itself."""
+    stop = asyncio.Event()
+    with stopping_on_signals(stop):
+        opening = asyncio.create_task(Engine.open(settings), name="engine-open")
+        await first_of(opening, stop.wait())
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
+            return
+        engine = await opening
+        try:
+            async with serving(engine, listener) as server:
+                announce(engine, server.url)
+                await first_of(engine.ended(), stop.wait())
+            if not stop.is_set():
+                health = engine.health()
+                raise ShardStopped(health.shard, health.reason)
+        finally:
+            await engine.close()
+
+
+async def first_of(*several: Awaitable[Any]) -> None:
+    """Return once one of them is done; of the others, coroutines are cancelled and tasks left alone."""
+    tasks = [asyncio.ensure_future(one) for one in several]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, given in zip(tasks, several, strict=True):
+            if task is not given:
+                task.cancel()
+
+
+@contextmanager
+def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` at the first signal; a second one ends the process, as if nobody had asked for grace."""
+    loop = asyncio.get_running_loop()
+
+    def release() -> None:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def first_signal() -> None:
+        stop.set()
+        release()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, first_signal)
+    try:
+        yield
+    finally:
+        release()
