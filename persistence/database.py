@@ -109,17 +109,16 @@ class Database:
                 session: Session = await psycopg.AsyncConnection.connect(
                     self.dsn, autocommit=True, application_name=application
                 )
+                try:
+                    self._check_version(session.info.server_version)
+                    await session.execute(statements("session")["prepare"], (self._search_path(),))
+                except BaseException:
+                    await session.close()
+                    raise
             except psycopg.OperationalError as error:
                 await asyncio.sleep(attempt.failed(error))
-                continue
-            try:
-                self._check_version(session.info.server_version)
-                with translated():
-                    await session.execute(statements("session")["prepare"], (self._search_path(),))
-            except BaseException:
-                await session.close()
-                raise
-            return session
+            else:
+                return session
         raise AssertionError("the last attempt raises")
 
     def connect_sync(self, application: str, limit_s: float | None = None) -> SyncSession:
@@ -130,17 +129,16 @@ class Database:
                 session: SyncSession = psycopg.Connection.connect(
                     self.dsn, autocommit=True, application_name=application
                 )
+                try:
+                    self._check_version(session.info.server_version)
+                    session.execute(statements("session")["prepare"], (self._search_path(),))
+                except BaseException:
+                    session.close()
+                    raise
             except psycopg.OperationalError as error:
                 time.sleep(attempt.failed(error))
-                continue
-            try:
-                self._check_version(session.info.server_version)
-                with translated():
-                    session.execute(statements("session")["prepare"], (self._search_path(),))
-            except BaseException:
-                session.close()
-                raise
-            return session
+            else:
+                return session
         raise AssertionError("the last attempt raises")
 
     @asynccontextmanager

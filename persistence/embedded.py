@@ -78,7 +78,7 @@ SETTINGS: Final = {
 
 
 class EmbeddedServer:
-    """One user's hold on the server of `data_dir`. Not for concurrent use by several threads.
+    """One user's hold on the server of `data_dir`. Several threads may call `ensure_running`.
 
     `installation` is a folder with `bin/postgres`; by default the wheel's newest PostgreSQL is used.
     """

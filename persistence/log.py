@@ -30,6 +30,7 @@ from psycopg.pq import ConnStatus
 from engine.record import FIRST_CHAIN, CorruptRecord, chain_hash, decode
 from persistence.database import Database, lost, translate, translated
 from persistence.errors import (
+    ConnectionLost,
     DatabaseRefused,
     Deposed,
     LogDamaged,
@@ -49,6 +50,7 @@ ROOM_RECORDS: Final = 1 << 21
 """For how many records there is room after opening the log …"""
 ROOM_RECORDS_MIN: Final = 1 << 20
 """… and when there is less, more is made, on a session of its own."""
+RESOLVE_PAUSE_S: Final = 0.1
 
 _SQL: Final = statements("log")
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -170,23 +172,20 @@ class Log:
             raise self._ended
         self._usable = False
         await self._writer.close()
-        writer = await LogSession.connect(self._database, self.shard, self._clock)
-        try:
-            await writer.lock_again(self._writer.backend)
-            durable = self._compare(await self._read_tail(writer, len(records)), records)
-            await self._settle(writer)
-        except (Deposed, LogDiverged) as error:
-            self._ended = error
-            await writer.close()
-            raise
-        except BaseException:
-            await writer.close()
-            raise
-        self._writer = writer
-        if durable:
-            self.head = Head(records[durable - 1][0], self.epoch, chain_hash(records[durable - 1][2]))
-        self._usable = True
-        return durable
+        deadline = time.monotonic() + self._database.settings.connect_limit_s
+        while True:
+            try:
+                return await self._resolve_once(records)
+            except (Deposed, LogDiverged) as error:
+                self._ended = error
+                raise
+            except ConnectionLost as error:  # a crashing server takes new sessions with it for a while
+                _heed_cancellation(error)
+                if time.monotonic() > deadline:
+                    raise LogUnavailable(
+                        f"sessions with PostgreSQL keep ending: {error}", self.shard
+                    ) from error
+                await asyncio.sleep(RESOLVE_PAUSE_S)
 
     async def wal_syncs(self) -> int:
         """How often PostgreSQL has synced its own log to disk since its statistics began."""
@@ -292,11 +291,9 @@ class Log:
         try:
             yield
         except psycopg.Error as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # an error must not hide that
-                self._usable = False
-                raise asyncio.CancelledError from error
-            raise self._failure(error, first, last) from error
+            failure = self._failure(error, first, last)
+            _heed_cancellation(error)
+            raise failure from error
         except BaseException:
             self._usable = False
             raise
@@ -316,6 +313,22 @@ class Log:
         return LogUnavailable(f"PostgreSQL did not take the records: {said}", self.shard)
 
     # Resolving
+
+    async def _resolve_once(self, records: Sequence[Entry]) -> int:
+        writer = await LogSession.connect(self._database, self.shard, self._clock)
+        try:
+            await writer.lock_again(self._writer.backend)
+            durable = self._compare(await self._read_tail(writer, len(records)), records)
+            await self._settle(writer)
+        except BaseException:
+            await writer.close()
+            raise
+        self._writer = writer
+        if durable:
+            lsn, epoch, payload = records[durable - 1]
+            self.head = Head(lsn, epoch, chain_hash(payload))
+        self._usable = True
+        return durable
 
     async def _read_tail(self, writer: LogSession, unacknowledged: int) -> list[Entry]:
         """The log from the last acknowledged record on, in a statement later than the lock's."""
@@ -348,6 +361,13 @@ class Log:
             await writer.session.execute(_SQL["settle"])
         if writer.warnings:
             raise LogUnavailable(f"PostgreSQL warned: {writer.warnings[0]}", self.shard)
+
+
+def _heed_cancellation(error: Exception) -> None:
+    """psycopg tells a session that is lost during a cancellation, and not the cancellation."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
 
 
 def _copy_blocks(shard: int, records: Sequence[Entry]) -> Iterator[bytes]:

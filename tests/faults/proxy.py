@@ -7,6 +7,7 @@ process id that the server tells its client.
     async with PostgresProxy(server_dsn) as proxy:
         cut = proxy.cut_before(b"c")          # the commit will not arrive
         cut = proxy.cut_after(b"c")           # the commit will arrive, its answer will not
+        cut = proxy.cut_before(b"P", b"lock") # the next statement with "lock" in it will not arrive
         stalled = proxy.stall_at(b"d")        # nothing moves from the next CopyData on, until release()
         … await cut.wait()
 """
@@ -27,8 +28,9 @@ _HEADER_BYTES: Final = 5
 class _Fault:
     """What happens at the next message of a type, and the event that tells that it has happened."""
 
-    def __init__(self, at: bytes, action: str) -> None:
-        self.at = at
+    def __init__(self, message: bytes, holding: bytes, action: str) -> None:
+        self.message = message
+        self.holding = holding
         self.action = action
         self.struck = asyncio.Event()
 
@@ -67,18 +69,18 @@ class PostgresProxy:
             await asyncio.wait(self._sessions)
         shutil.rmtree(self._folder)
 
-    def cut_before(self, message: bytes) -> asyncio.Event:
-        """Drops the session instead of forwarding the next such message."""
-        return self._set(_Fault(message, "cut before"))
+    def cut_before(self, message: bytes, holding: bytes = b"") -> asyncio.Event:
+        """Drops the session instead of forwarding the next such message, with `holding` in its content."""
+        return self._set(_Fault(message, holding, "cut before"))
 
-    def cut_after(self, message: bytes) -> asyncio.Event:
+    def cut_after(self, message: bytes, holding: bytes = b"") -> asyncio.Event:
         """Forwards the next such message, and drops the session when the server answers it."""
-        return self._set(_Fault(message, "cut after"))
+        return self._set(_Fault(message, holding, "cut after"))
 
-    def stall_at(self, message: bytes) -> asyncio.Event:
+    def stall_at(self, message: bytes, holding: bytes = b"") -> asyncio.Event:
         """Holds back the next such message and all that follow it from the client, until `release`."""
         self._released.clear()
-        return self._set(_Fault(message, "stall"))
+        return self._set(_Fault(message, holding, "stall"))
 
     def release(self) -> None:
         """Lets a stalled session go on."""
@@ -92,6 +94,13 @@ class PostgresProxy:
     def _set(self, fault: _Fault) -> asyncio.Event:
         self._fault = fault
         return fault.struck
+
+    def _due(self, message: bytes, content: bytes) -> _Fault | None:
+        fault = self._fault
+        if fault is None or message != fault.message or fault.holding not in content:
+            return None
+        self._fault = None
+        return fault
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -123,16 +132,16 @@ class PostgresProxy:
             writer.write(size + await reader.readexactly(int.from_bytes(size, "big") - 4))
             while True:
                 header = await reader.readexactly(_HEADER_BYTES)
-                fault = self._fault if self._fault is not None and header[:1] == self._fault.at else None
+                content = await reader.readexactly(int.from_bytes(header[1:], "big") - 4)
+                fault = self._due(header[:1], content)
                 if fault is not None:
-                    self._fault = None
                     if fault.action == "cut before":
                         fault.struck.set()
                         return
                     if fault.action == "stall":
                         fault.struck.set()
                         await self._released.wait()
-                writer.write(header + await reader.readexactly(int.from_bytes(header[1:], "big") - 4))
+                writer.write(header + content)
                 if fault is not None and fault.action == "cut after":
                     self._answered = fault.struck
                     cut.set()

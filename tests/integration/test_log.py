@@ -7,6 +7,7 @@ import time
 
 import psycopg
 import pytest
+import uvloop
 
 from engine.record import FIRST_CHAIN, Record, chain_hash, encode
 from persistence.database import Database, DatabaseSettings
@@ -17,6 +18,7 @@ from persistence.errors import (
     LockHeld,
     LogDiverged,
     LogError,
+    LogFull,
     LogUnavailable,
     OutcomeUnknown,
 )
@@ -98,6 +100,16 @@ async def test_many_small_records_in_one_append_are_one_commit(database: Databas
         async with database.session("test") as session:
             cursor = await session.execute("select count(*), count(distinct xmin::text) from wal")
             assert await cursor.fetchone() == (1500, 1)
+
+
+def test_the_log_works_on_uvloop(database: Database) -> None:
+    async def run() -> None:
+        async with await Log.open(database, 0) as log:
+            await log.append([(1, 1, os.urandom(300_000))])
+            await log.confirm()
+        assert len(await stored(database)) == 1
+
+    uvloop.run(run())
 
 
 async def test_records_out_of_order_are_a_bug_and_nothing_is_written(database: Database) -> None:
@@ -251,6 +263,21 @@ async def test_a_lost_session_is_noticed_by_confirm_and_resolved_without_records
         await log.close()
 
 
+@pytest.mark.parametrize("statement", [b"set_config", b"pg_try_advisory_lock", b"order by lsn limit"])
+async def test_a_session_lost_while_resolving_is_made_again(database: Database, statement: bytes) -> None:
+    async with PostgresProxy(database.dsn) as proxy:
+        log = await Log.open(behind(proxy), 0)
+        entries = [entry(log)]
+        proxy.cut_after(b"c")
+        with pytest.raises(OutcomeUnknown):
+            await log.append(entries)
+        cut = proxy.cut_before(b"P", statement)
+        assert await log.resolve(entries) == 1
+        assert cut.is_set()
+        await log.append([entry(log)])
+        await log.close()
+
+
 async def test_an_append_that_is_cancelled_must_be_resolved(database: Database) -> None:
     async with PostgresProxy(database.dsn) as proxy:
         log = await Log.open(behind(proxy), 0)
@@ -311,6 +338,22 @@ async def test_a_refused_commit_leaves_nothing_and_the_log_usable(database: Data
         with pytest.raises(LogUnavailable, match="did not take"):
             await log.append([(1, 1, bytes(1000))])
         await log.append([(1, 1, bytes(999))])
+
+
+async def test_a_full_disk_is_told_apart_and_leaves_nothing(database: Database) -> None:
+    async with await Log.open(database, 0) as log, database.session("test") as session:
+        await session.execute(
+            "create function full_disk() returns trigger language plpgsql as"
+            " $$ begin raise exception 'No space left on device' using errcode = 'disk_full'; end $$"
+        )
+        await session.execute(
+            "create trigger full_disk before insert on wal for each row execute function full_disk()"
+        )
+        with pytest.raises(LogFull, match="no disk space left"):
+            await log.append([entry(log)])
+        await session.execute("drop trigger full_disk on wal")
+        await log.append([entry(log)])
+    assert len(await stored(database)) == 1
 
 
 async def test_room_is_made_ahead_while_the_log_is_written(
