@@ -27,6 +27,7 @@ from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionCo
 from persistence.log_reader import LogReader
 from persistence.projection_rows import (
     ACCOUNT_COLUMNS,
+    BURNT_COLUMNS,
     LEG_COLUMNS,
     MOVE_COLUMNS,
     PARTY_COLUMNS,
@@ -36,6 +37,7 @@ from persistence.projection_rows import (
     EventRows,
     Rows,
     account_rows,
+    burnt_rows,
     event_rows,
     fold_parties,
     leg_rows,
@@ -154,7 +156,7 @@ class Projector:
         assert session is not None
         self._check_sequence(records)
         legs_count = sum(len(record.legs) for record in records)
-        legs = await self._in_thread(legs_count, np.concatenate, [record.legs for record in records])
+        legs, burnt = await self._in_thread(legs_count, _split, [record.legs for record in records])
         first_ordinal = self._counters.count
         accounts = np.concatenate([record.accounts for record in records])
         keys = [key for record in records for key in record.keys]
@@ -173,6 +175,7 @@ class Projector:
                     rows = account_rows(self.shard, first_ordinal, accounts, keys)
                     await _copy(session, "account", (*_names(ACCOUNT_COLUMNS), "key"), rows)
                     await self._copy_legs(session, legs)
+                    await _copy(session, "burnt_id", _names(BURNT_COLUMNS), burnt_rows(self.shard, burnt))
                     await _copy(session, "account_history", segments.COLUMNS, [await history])
                     await self._write_events(session, events)
                     await self._write_guards(session, guards)
@@ -262,12 +265,11 @@ class Projector:
         that touch an account which is closed, or is being closed here, need a look at the hold.
         """
         self._closed = np.concatenate((self._closed, accounts["flags"] & _CLOSED != 0))
-        kept = legs["flags"] & int(LegFlag.BURNT) == 0
-        closing = np.flatnonzero(kept & (legs["flags"] & _CLOSING != 0))
+        closing = np.flatnonzero(legs["flags"] & _CLOSING != 0)
         touched = self._closed.copy() if len(closing) else self._closed
         touched[legs["debit"][closing]] = True
         touched[legs["credit"][closing]] = True
-        releasing = np.flatnonzero(kept & (legs["flags"] & _RELEASING != 0))
+        releasing = np.flatnonzero(legs["flags"] & _RELEASING != 0)
         releasing = releasing[touched[legs["debit"][releasing]] | touched[legs["credit"][releasing]]]
         if len(closing) == 0 and len(releasing) == 0:
             return {}
@@ -308,6 +310,13 @@ class Projector:
         if legs <= INLINE_LEGS_MAX:
             return function(*arguments)
         return await asyncio.to_thread(function, *arguments)
+
+
+def _split(runs: list[Rows]) -> tuple[Rows, Rows]:
+    """All legs and expiries, and all burnt ids."""
+    facts = np.concatenate(runs)
+    burnt = facts["flags"] & int(LegFlag.BURNT) != 0
+    return (facts[~burnt], facts[burnt]) if burnt.any() else (facts, facts[:0])
 
 
 def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:

@@ -34,6 +34,7 @@ LEG_COLUMNS: Final = (
     Column("user_data_64", "int8"),
     Column("user_data_32", "int8"),
 )
+BURNT_COLUMNS: Final = (Column("shard", "int2"), Column("timestamp", "int8"), Column("id", "uuid"))
 ACCOUNT_COLUMNS: Final = (
     Column("shard", "int2"),
     Column("ordinal", "int4"),
@@ -82,7 +83,7 @@ class EventRows(NamedTuple):
 
 
 def leg_rows(shard: int, legs: Rows) -> Buffers:
-    """Rows of the table `leg` for LEG_FACT rows."""
+    """Rows of the table `leg` for LEG_FACT rows, none of them a burnt id."""
     ids, pending_ids = _pair(legs, "id"), _pair(legs, "pending")
     user_data_128 = _pair(legs, "user_data_128")
     values: dict[str, npt.NDArray[Any]] = {
@@ -96,8 +97,6 @@ def leg_rows(shard: int, legs: Rows) -> Buffers:
     values |= {"id": ids, "pending_id": pending_ids, "user_data_128": user_data_128}
     nulls = _nulls(
         id=_is_zero(ids),
-        debit=legs["debit"] < 0,
-        credit=legs["credit"] < 0,
         pending_id=_is_zero(pending_ids),
         held=legs["held"] == 0,
         timeout=legs["timeout"] == 0,
@@ -106,6 +105,16 @@ def leg_rows(shard: int, legs: Rows) -> Buffers:
         user_data_32=legs["user_data_32"] == 0,
     )
     return pack_rows(LEG_COLUMNS, values, nulls, len(legs))
+
+
+def burnt_rows(shard: int, burnt: Rows) -> Buffers:
+    """Rows of the table `burnt_id` for LEG_FACT rows with the flag BURNT."""
+    values: dict[str, npt.NDArray[Any]] = {
+        "shard": np.full(len(burnt), shard, np.int16),
+        "timestamp": burnt["timestamp"],
+        "id": _pair(burnt, "id"),
+    }
+    return pack_rows(BURNT_COLUMNS, values, {}, len(burnt))
 
 
 def account_rows(shard: int, first_ordinal: int, accounts: Rows, keys: Sequence[str]) -> Buffers:

@@ -24,7 +24,6 @@ _PENDING: Final = int(LegFlag.PENDING)
 _POST: Final = int(LegFlag.POST_PENDING)
 _RELEASE: Final = int(LegFlag.VOID_PENDING | LegFlag.EXPIRY)
 _KEEP_OPEN: Final = int(LegFlag.KEEP_OPEN)
-_BURNT: Final = int(LegFlag.BURNT)
 _TOUCHED_MAX: Final = 2 + 2 * ROLLUP_LEVELS_MAX
 _INT8_OID: Final = 20
 _ELEMENT_BYTES: Final = 12
@@ -40,15 +39,14 @@ COLUMNS: Final = (
 _LEGS = types.Array(numba.from_dtype(LEG_FACT), 1, "C", readonly=True)
 _PARENTS = types.int32[::1]
 _COUNTERS = types.int64[:, ::1]
+_TOUCHED = types.int64[:, ::1]  # per account touched: account, number of legs, first and last timestamp
 _INT8S = types.int64[::1]
-_FOUR_ARRAYS = types.UniTuple(_INT8S, 4)  # type: ignore[no-untyped-call]  # numba has no types
+_BYTES = types.uint8[::1]
 
 
 @part
 def effect(flags: int, amount: int, held: int) -> tuple[int, int]:
     """By how much a leg changes the pending and the posted counter of its side."""
-    if flags & _BURNT:
-        return 0, 0
     if flags & _RELEASE:
         return -held, 0
     if flags & _POST:
@@ -96,115 +94,88 @@ def _put(out: Uint8s, at: int, value: int, size: int) -> None:
         out[at + i] = (value >> (8 * (size - 1 - i))) & 255
 
 
-@entry(_LEGS, _PARENTS, _COUNTERS, _INT8S, returns=_FOUR_ARRAYS)
-def _apply(
-    legs: Rows, parents: Int32s, counters: Int64s, slots: Int64s
-) -> tuple[Int64s, Int64s, Int64s, Int64s]:
-    """Adds the legs to the counters. Returns per account touched, in order of first touch: account, number
-    of legs, first and last timestamp. `slots` is all -1 before and after."""
-    out = np.empty(_TOUCHED_MAX, np.int64)
-    capacity = 2 * len(legs) + _TOUCHED_MAX
-    accounts = np.empty(capacity, np.int64)
-    counts = np.empty(capacity, np.int64)
-    firsts = np.empty(capacity, np.int64)
-    lasts = np.empty(capacity, np.int64)
+@entry(_LEGS, _PARENTS, _COUNTERS, _INT8S, _TOUCHED, returns=types.int64)
+def _apply(legs: Rows, parents: Int32s, counters: Int64s, slots: Int64s, touched: Int64s) -> int:
+    """Adds the legs to the counters, notes in `touched` what they touch, in order of first touch, and returns
+    how many accounts that are. `slots` is all -1 before and after; its last items are scratch space."""
+    around = slots[-_TOUCHED_MAX:]
     used = 0
     for i in range(len(legs)):
         leg = legs[i]
-        if leg.flags & _BURNT:
-            continue
         pending, posted = effect(leg.flags, leg.amount, leg.held)
-        shape = touched_by(leg.debit, leg.credit, parents, out)
+        shape = touched_by(leg.debit, leg.credit, parents, around)
         debits = shape & 255
         for k in range(shape >> 8):
-            account = out[k]
+            account = around[k]
             side = 0 if k < debits else 2
             counters[account, side] += pending
             counters[account, side + 1] += posted
             slot = slots[account]
             if slot < 0:
-                if used == capacity:
-                    capacity *= 2
-                    accounts = np.concatenate((accounts, np.empty(used, np.int64)))
-                    counts = np.concatenate((counts, np.empty(used, np.int64)))
-                    firsts = np.concatenate((firsts, np.empty(used, np.int64)))
-                    lasts = np.concatenate((lasts, np.empty(used, np.int64)))
                 slot = used
                 used += 1
                 slots[account] = slot
-                accounts[slot] = account
-                counts[slot] = 0
-                firsts[slot] = leg.timestamp
-            counts[slot] += 1
-            lasts[slot] = leg.timestamp
+                touched[slot, 0] = account
+                touched[slot, 1] = 0
+                touched[slot, 2] = leg.timestamp
+            touched[slot, 1] += 1
+            touched[slot, 3] = leg.timestamp
     for slot in range(used):
-        slots[accounts[slot]] = -1
-    return accounts[:used], counts[:used], firsts[:used], lasts[:used]
+        slots[touched[slot, 0]] = -1
+    return used
 
 
-@entry(
-    _LEGS, _PARENTS, _COUNTERS, _INT8S, types.int64, _INT8S, _INT8S, _INT8S, _INT8S, returns=types.uint8[::1]
-)
+@entry(_LEGS, _PARENTS, _COUNTERS, _INT8S, _TOUCHED, types.int64, _BYTES)
 def _write(
     legs: Rows,
     parents: Int32s,
     counters: Int64s,
     slots: Int64s,
+    touched: Int64s,
     shard: int,
-    accounts: Int64s,
-    counts: Int64s,
-    firsts: Int64s,
-    lasts: Int64s,
-) -> Uint8s:
-    """The rows for what `_apply` returned, in order of account."""
-    order = np.argsort(accounts)
-    size = 0
-    for k in range(len(order)):
-        size += _ROW_BYTES + _ELEMENT_BYTES * counts[order[k]]
-    rows = np.empty(size, np.uint8)
+    rows: Uint8s,
+) -> None:
+    """Writes the rows for what `_apply` touched, in the order of `touched`."""
     at = 0
-    for k in range(len(order)):
-        row = order[k]
-        account = accounts[row]
+    for k in range(len(touched)):
+        account = touched[k, 0]
+        count = touched[k, 1]
         _put(rows, at, 10, 2)
         _put(rows, at + 2, 2, 4)
         _put(rows, at + 6, shard, 2)
         _put(rows, at + 8, 4, 4)
         _put(rows, at + 12, account, 4)
         _put(rows, at + 16, 4, 4)
-        _put(rows, at + 20, counts[row], 4)
+        _put(rows, at + 20, count, 4)
         _put(rows, at + 24, 8, 4)
-        _put(rows, at + 28, firsts[row], 8)
+        _put(rows, at + 28, touched[k, 2], 8)
         _put(rows, at + 36, 8, 4)
-        _put(rows, at + 40, lasts[row], 8)
+        _put(rows, at + 40, touched[k, 3], 8)
         at += 48
         for c in range(4):
             _put(rows, at, 8, 4)
             _put(rows, at + 4, counters[account, c], 8)
             at += 12
-        _put(rows, at, 20 + _ELEMENT_BYTES * counts[row], 4)
+        _put(rows, at, 20 + _ELEMENT_BYTES * count, 4)
         _put(rows, at + 4, 1, 4)  # dimensions
         _put(rows, at + 8, 0, 4)  # no nulls
         _put(rows, at + 12, _INT8_OID, 4)
-        _put(rows, at + 16, counts[row], 4)
+        _put(rows, at + 16, count, 4)
         _put(rows, at + 20, 1, 4)  # lower bound
         at += 24
         slots[account] = at
-        at += _ELEMENT_BYTES * counts[row]
-    out = np.empty(_TOUCHED_MAX, np.int64)
+        at += _ELEMENT_BYTES * count
+    around = slots[-_TOUCHED_MAX:]
     for i in range(len(legs)):
         leg = legs[i]
-        if leg.flags & _BURNT:
-            continue
-        shape = touched_by(leg.debit, leg.credit, parents, out)
+        shape = touched_by(leg.debit, leg.credit, parents, around)
         for k in range(shape >> 8):
-            at = slots[out[k]]
+            at = slots[around[k]]
             _put(rows, at, 8, 4)
             _put(rows, at + 4, leg.timestamp, 8)
-            slots[out[k]] = at + _ELEMENT_BYTES
-    for k in range(len(accounts)):
-        slots[accounts[k]] = -1
-    return rows
+            slots[around[k]] = at + _ELEMENT_BYTES
+    for k in range(len(touched)):
+        slots[touched[k, 0]] = -1
 
 
 class Counters:
@@ -216,7 +187,7 @@ class Counters:
         self.values: npt.NDArray[np.int64] = np.zeros((1024, 4), np.int64)
         """Debits pending, debits posted, credits pending, credits posted."""
         self.parents: npt.NDArray[np.int32] = np.full(1024, -1, np.int32)
-        self._slots: npt.NDArray[np.int64] = np.full(1024, -1, np.int64)
+        self._slots: npt.NDArray[np.int64] = np.full(1024 + _TOUCHED_MAX, -1, np.int64)
 
     def add_accounts(self, parents: npt.NDArray[np.int32]) -> None:
         """The next accounts in order of creation, with the ordinals of their parents (-1 = none)."""
@@ -225,18 +196,22 @@ class Counters:
             grown = max(needed, 2 * len(self.parents)) - len(self.parents)
             self.values = np.concatenate((self.values, np.zeros((grown, 4), np.int64)))
             self.parents = np.concatenate((self.parents, np.full(grown, -1, np.int32)))
-            self._slots = np.concatenate((self._slots, np.full(grown, -1, np.int64)))
+            self._slots = np.full(len(self.parents) + _TOUCHED_MAX, -1, np.int64)
         self.parents[self.count : needed] = parents
         self.count = needed
 
     def segment_rows(self, shard: int, legs: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-        """Adds `legs` (LEG_FACT, in order) and returns the history rows of all accounts they touch."""
+        """Adds `legs` (LEG_FACT, in order, no burnt ids) and returns the history rows of all accounts they
+        touch."""
         if len(legs) == 0:
             return np.empty(0, np.uint8)
         assert int(legs["debit"].max()) < self.count
         assert int(legs["credit"].max()) < self.count
-        accounts, counts, firsts, lasts = _apply(legs, self.parents, self.values, self._slots)
-        rows: npt.NDArray[np.uint8] = _write(
-            legs, self.parents, self.values, self._slots, shard, accounts, counts, firsts, lasts
-        )
+        room = min(self.count, _TOUCHED_MAX * len(legs))
+        touched = np.empty((room, 4), np.int64)
+        used = _apply(legs, self.parents, self.values, self._slots, touched)
+        touched = np.ascontiguousarray(touched[np.argsort(touched[:used, 0])])
+        size = _ROW_BYTES * used + _ELEMENT_BYTES * int(touched[:, 1].sum())
+        rows = np.empty(size, np.uint8)
+        _write(legs, self.parents, self.values, self._slots, touched, shard, rows)
         return rows

@@ -24,12 +24,12 @@ create index account_key on account (key) where key is not null;
 create index account_party on account (party) where party is not null;
 create index account_parent on account (shard, parent) where parent is not null;
 
--- A leg, an expiry (no id) or a burnt id (no accounts), as the log has them: everything resolved, amounts actual.
+-- A leg or an expiry (no id), as the log has them: everything resolved, amounts actual.
 create table leg (
     timestamp     int8 not null,
     amount        int8 not null,
-    debit         int4,              -- ordinals of accounts of the same shard
-    credit        int4,
+    debit         int4 not null,     -- ordinals of accounts of the same shard
+    credit        int4 not null,
     code          int4 not null,
     flags         int4 not null,     -- engine.layout.LegFlag
     shard         int2 not null,
@@ -45,6 +45,13 @@ create table leg (
 create unique index leg_id on leg (id);
 create index leg_pending_id on leg (pending_id) where pending_id is not null;
 create index leg_move on leg (user_data_128) where flags & 32768 <> 0;
+
+-- Ids that were refused for a transient reason and stay refused. Their times are not unique.
+create table burnt_id (
+    timestamp int8 not null,
+    shard     int2 not null,
+    id        uuid primary key
+);
 
 -- The legs and expiries of one account, a segment a row: their timestamps, ascending, and the four counters after the
 -- last of them. A roll-up has those that crossed its border. Segments of an account do not overlap.
@@ -152,7 +159,7 @@ end;
 
 create function leg_posted(flags int4, amount int8) returns int8
 language sql immutable parallel safe
-return case when flags & (2 | 8 | 8192 | 16384) <> 0 then 0 else amount end;
+return case when flags & (2 | 8 | 8192) <> 0 then 0 else amount end;
 
 -- Whether an account is, at any distance, below a roll-up.
 create function is_below(of_shard int2, of_account int4, rollup int4) returns boolean
@@ -254,7 +261,7 @@ create view entry as
     from leg l
     cross join lateral (values ('debit', l.debit), ('credit', l.credit)) as e (side, account)
     join account a on a.shard = l.shard and a.ordinal = e.account
-    where l.flags & (2 | 8 | 8192 | 16384) = 0;  -- not pending, void, expiry or burnt
+    where l.flags & (2 | 8 | 8192) = 0;  -- not pending, void or expiry
 
 -- The Moves as they stand: what their creation says, and the newest state.
 create view move_latest as
