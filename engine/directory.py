@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from engine import ids
+from engine.chart import ChartError, parse_key
 from engine.commands import (
     DOCUMENT_BYTES_MAX,
     TEXT_BYTES_MAX,
@@ -35,6 +36,8 @@ PartyCommand = CreateParty | UpdateParty
 ThingCommand = CreateThing
 DirectoryFact = PartyFact | ThingFact
 
+SALES: Final = "R:sales"
+"""Where the sales of a Thing go unless its attributes say otherwise."""
 CODE_LENGTH_MAX: Final = 64
 EXPONENT_MAX: Final = 18
 ASSETS_MAX: Final = 2**32 - 1
@@ -58,7 +61,6 @@ PARTY: Final = np.dtype(
 """One Party, 64 bytes, in order of creation."""
 
 _PARTY_KINDS: Final = tuple(PartyKind)
-_REVENUE: Final = re.compile(r"[a-z][a-z0-9_.]*(?:#[A-Za-z0-9_.~-]+)?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _thing_digester = Digester(CreateThing, frozenset({"id"}))
 _ID_INVALID: Final = "an id must be neither 0 nor 2^128 - 1"
@@ -72,7 +74,7 @@ class ThingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: str
     code: str
     exponent: int
-    revenue: str  # where its sales go: R:{revenue}
+    account: str  # the key of the account that its sales go to
     tracked: bool  # units of it are counted when it changes hands
     digest: bytes  # of the command that made it
     created: int
@@ -134,10 +136,10 @@ class Directory:
         get = self._assets.get
         return [get(code, 0) for code in codes]
 
-    def revenues(self, assets: Sequence[int]) -> list[str]:
-        """Where the sales of these Things go; "sales" for asset 0."""
+    def accounts(self, assets: Sequence[int]) -> list[str]:
+        """Keys of the accounts that sales of these Things go to; `SALES` for asset 0."""
         things = self._things
-        return [things[asset - 1].revenue if asset else "sales" for asset in assets]
+        return [things[asset - 1].account if asset else SALES for asset in assets]
 
     def tracked(self, assets: Sequence[int]) -> list[bool]:
         """Whether units of these Things are counted; no for asset 0."""
@@ -309,10 +311,10 @@ class Directory:
             name=fact.name, attrs=attrs,
         )  # fmt: skip
         tracked = bool(attrs.get("tracked", fact.kind != ThingKind.SERVICE))
-        revenue = str(attrs.get("revenue", "sales"))
         digest = _thing_digester.digest(command)
+        account = _account(attrs)
         self._things.append(
-            ThingRow(fact.id, fact.kind, fact.code, fact.exponent, revenue, tracked, digest, fact.timestamp)
+            ThingRow(fact.id, fact.kind, fact.code, fact.exponent, account, tracked, digest, fact.timestamp)
         )
         assert len(self._things) == fact.asset, "asset numbers are given in order"
         self._assets[fact.code] = fact.asset
@@ -350,9 +352,17 @@ def _thing_fault(command: CreateThing) -> str:
         return f"code: expected 1 to {CODE_LENGTH_MAX} printable characters, no blanks around them"
     if type(command.exponent) is not int or not 0 <= command.exponent <= EXPONENT_MAX:
         return f"exponent: expected 0 to {EXPONENT_MAX}"
-    if _REVENUE.fullmatch(str(command.attrs.get("revenue", "sales"))) is None:
-        return "attrs: revenue names the account R:{revenue}, as in sales or fee#post"
+    try:
+        parse_key(_account(command.attrs))
+    except ChartError as exc:
+        return f"attrs: where sales go, from account (a key) or revenue (as in R:{{revenue}}): {exc}"
     return text_fault("name", command.name)
+
+
+def _account(attrs: dict[str, Any]) -> str:
+    """The account that the attributes `account` or `revenue` of a Thing name."""
+    revenue = attrs.get("revenue")
+    return str(attrs.get("account", SALES if revenue is None else f"R:{revenue}"))
 
 
 def document_bytes(document: dict[str, Any]) -> bytes | str:

@@ -109,15 +109,16 @@ def line_facts(lines: Lines, rule: LineRule, reason: str, directory: Directory) 
 
 def leg_rows(legs: JournalLegs, directory: Directory) -> Rows:
     """Journal legs as rows."""
-    count = _check_columns("legs", legs, LINES_MAX)
+    _check_columns("legs", legs, LINES_MAX)
     _check_column("legs.amounts", legs.amounts, signed=False)
     if 0 in legs.amounts:
         where = legs.amounts.index(0) + 1
         raise Refused(Refusal.AMOUNT_NOT_POSITIVE, f"legs.amounts: leg {where} is 0; expected more")
-    rows = Rows(count, _assets("legs.assets", legs.assets, directory))
-    rows.amounts = {"leg.amount": legs.amounts}
-    rows.makers = {"leg.debit": lambda: legs.debits, "leg.credit": lambda: legs.credits}
-    return rows
+    return Rows(
+        _assets("legs.assets", legs.assets, directory),
+        {"leg.amount": legs.amounts},
+        {"leg.debit": legs.debits, "leg.credit": legs.credits},
+    )
 
 
 def paired_rows(entries: JournalEntries, directory: Directory) -> Rows:
@@ -141,30 +142,33 @@ def paired_rows(entries: JournalEntries, directory: Directory) -> Rows:
             )
         legs += _paired(asset, debits, credits)
     accounts = entries.accounts
-    rows = Rows(len(legs), [asset for asset, _, _, _ in legs])
-    rows.amounts = {"leg.amount": [amount for _, _, _, amount in legs]}
-    rows.makers = {
-        "leg.debit": lambda: [accounts[debit] for _, debit, _, _ in legs],
-        "leg.credit": lambda: [accounts[credit] for _, _, credit, _ in legs],
-    }
-    return rows
+    return Rows(
+        [asset for asset, _, _, _ in legs],
+        {"leg.amount": [amount for _, _, _, amount in legs]},
+        {
+            "leg.debit": [accounts[debit] for _, debit, _, _ in legs],
+            "leg.credit": [accounts[credit] for _, _, credit, _ in legs],
+        },
+    )
 
 
 def entry_rows(entries: JournalEntries, directory: Directory) -> Rows:
     """One-sided entries as rows with signed amounts: debits above 0, credits below."""
     _check_entries(entries)
-    rows = Rows(len(entries.accounts), _assets("entries.assets", entries.assets, directory))
     pairs = zip(entries.amounts, entries.sides, strict=True)
-    rows.amounts = {"entry.amount": [-amount if side == Side.CREDIT else amount for amount, side in pairs]}
-    rows.makers = {"entry.account": lambda: entries.accounts}
-    return rows
+    return Rows(
+        _assets("entries.assets", entries.assets, directory),
+        {"entry.amount": [-amount if side == Side.CREDIT else amount for amount, side in pairs]},
+        {"entry.account": entries.accounts},
+    )
 
 
 def _paired(asset: int, debits: list[list[int]], credits: list[list[int]]) -> list[tuple[int, int, int, int]]:
     """Legs (asset, debit row, credit row, amount) from (row, amount) of both sides; the sums are equal."""
     legs = []
     at = 0
-    for debit, left in debits:
+    for debit, whole in debits:
+        left = whole
         while left:
             credit, available = credits[at]
             amount = min(left, available)

@@ -43,7 +43,7 @@ ID_NAMES: Final = frozenset({"move", "payer", "payee", "reverses", "line.order"}
 """Placeholders that stand for an id, so that an account may live with what they name."""
 KEY_ROWS: Final[Mapping[Each, frozenset[str]]] = {
     "": frozenset(),
-    "line": frozenset({"line", "line.thing", "line.order", "line.order_line", "line.revenue", "line.contra"}),
+    "line": frozenset({"line", "line.thing", "line.order", "line.order_line", "line.account", "line.contra"}),
     "leg": frozenset({"leg.debit", "leg.credit"}),
     "entry": frozenset({"entry.account"}),
 }

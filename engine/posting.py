@@ -5,7 +5,7 @@ whose transitions may be several. `Refused` leaves these functions when the numb
 acceptable; the Moves' book turns it into an answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from engine import ids
@@ -19,10 +19,11 @@ from engine.layout import AMOUNT_MAX, LegFlag
 from engine.templates import Amount
 
 _BALANCING: Final = {
-    "": LegFlag(0),
-    "debit": LegFlag.BALANCING_DEBIT,
-    "credit": LegFlag.BALANCING_CREDIT,
+    "": 0,
+    "debit": int(LegFlag.BALANCING_DEBIT),
+    "credit": int(LegFlag.BALANCING_CREDIT),
 }
+_PENDING: Final = int(LegFlag.PENDING)
 
 
 class Refused(Exception):  # noqa: N818  # it carries an expected answer out of nested calls, not an error
@@ -35,23 +36,69 @@ class Refused(Exception):  # noqa: N818  # it carries an expected answer out of 
 
 
 class Rows:
-    """The lines, legs or entries of a command. Texts are made when a template asks for them."""
+    """The legs or entries of a command: for each, an asset, and amounts and texts by name."""
 
-    def __init__(self, count: int, assets: list[int]) -> None:
-        self.count = count
+    def __init__(self, assets: list[int], amounts: dict[str, list[int]], texts: dict[str, list[str]]) -> None:
+        self.count = len(assets)
         self.assets = assets
-        self.amounts: dict[str, list[int]] = {}
-        self.flags: dict[str, Callable[[], list[bool]]] = {}
-        self.makers: dict[str, Callable[[], list[str]]] = {}
-        self.orders: list[int] = []  # ids behind {line.order}
-        self._texts: dict[str, list[str]] = {}
+        self.amounts = amounts
+        self._texts = texts
+
+    def __getitem__(self, name: str) -> list[str]:
+        """The texts of a placeholder."""
+        return self._texts[name]
+
+    def flags(self, name: str) -> list[bool]:
+        """Where a condition holds."""
+        raise KeyError(name)
+
+
+class LineRows(Rows):
+    """The lines of a Move. Texts are made when a template asks for them."""
+
+    def __init__(self, lines: LineFacts, directory: Directory, contra: dict[str, str]) -> None:
+        count = max(len(lines.things), len(lines.quantities), len(lines.amounts))
+        amounts = {
+            "line.amount": lines.amounts or [0] * count,
+            "line.quantity": lines.quantities or [0] * count,
+        }
+        super().__init__(lines.things or [0] * count, amounts, {})
+        self.lines = lines
+        self.directory = directory
+        self.contra = contra  # reason → account key
 
     def __getitem__(self, name: str) -> list[str]:
         """The texts of a placeholder."""
         found = self._texts.get(name)
         if found is None:
-            found = self._texts[name] = self.makers[name]()
+            found = self._texts[name] = _LINE_TEXTS[name](self)
         return found
+
+    @property
+    def orders(self) -> list[int]:
+        """Ids behind {line.order}."""
+        return [ids.id_from_bytes(order) for order in self.lines.orders] or [0] * self.count
+
+    def flags(self, name: str) -> list[bool]:
+        """Where a condition holds."""
+        known = [line > 0 for line in self.lines.order_lines] or [False] * self.count
+        if name == "line.known":
+            return known
+        tracked = self.directory.tracked(self.assets)
+        if name == "line.tracked":
+            return tracked
+        wanted = name == "line.returned"
+        return [counted and is_known is wanted for counted, is_known in zip(tracked, known, strict=True)]
+
+
+_LINE_TEXTS: Final[Mapping[str, Callable[[LineRows], list[str]]]] = {
+    "line": lambda rows: [str(number) for number in range(1, rows.count + 1)],
+    "line.thing": lambda rows: [str(asset) for asset in rows.assets],
+    "line.order": lambda rows: [ids.format_id(order) for order in rows.orders],
+    "line.order_line": lambda rows: [str(line) for line in rows.lines.order_lines] or ["0"] * rows.count,
+    "line.account": lambda rows: rows.directory.accounts(rows.assets),
+    "line.contra": lambda rows: [rows.contra[reason] for reason in rows.lines.reasons],
+}
 
 
 class Scope:
@@ -67,51 +114,23 @@ class Scope:
         self.values: dict[str, Amount] = {}  # in amounts
         self.given_keys: frozenset[str] = frozenset()  # inputs that replace a default account
         self.rows: dict[Each, Rows] = {}
-
-
-def line_rows(lines: LineFacts, scope: Scope, contra: dict[str, str]) -> Rows:
-    """The rows of a Move's lines."""
-    directory = scope.directory
-    count = max(len(lines.things), len(lines.quantities), len(lines.amounts))
-    assets = lines.things or [0] * count
-    rows = Rows(count, assets)
-    rows.amounts = {
-        "line.amount": lines.amounts or [0] * count,
-        "line.quantity": lines.quantities or [0] * count,
-    }
-    known = [line > 0 for line in lines.order_lines] or [False] * count
-    rows.flags = {
-        "line.tracked": lambda: directory.tracked(assets),
-        "line.known": lambda: known,
-        "line.returned": lambda: [a and b for a, b in zip(directory.tracked(assets), known, strict=True)],
-        "line.unknown": lambda: [a and not b for a, b in zip(directory.tracked(assets), known, strict=True)],
-    }
-    rows.orders = [ids.id_from_bytes(order) for order in lines.orders] or [0] * count
-    rows.makers = {
-        "line": lambda: [str(number) for number in range(1, count + 1)],
-        "line.thing": lambda: [str(asset) for asset in assets],
-        "line.order": lambda: [ids.format_id(order) for order in rows.orders],
-        "line.order_line": lambda: [str(line) for line in lines.order_lines] or ["0"] * count,
-        "line.revenue": lambda: directory.revenues(assets),
-        "line.contra": lambda: [contra[reason] for reason in lines.reasons],
-    }
-    return rows
+        self.buckets: dict[str, int] = {}  # of the Parties behind names, once asked for
 
 
 def post(step: CompiledTransition, scope: Scope, draft: Draft, holds: list[int]) -> list[int]:
     """Append a transition's legs, and return the holds that are open after it. Raises Refused."""
     for posting in step.postings:
         mode = posting.posting.mode
-        if mode == "post" or mode == "void":
+        if mode in {"post", "void"}:
             _resolve(posting, scope, draft, holds)
             holds = []
         elif posting.posting.each:
             _post_rows(posting, scope, draft)
         elif mode == "hold":
-            if _post_one(posting, scope, draft, LegFlag.PENDING):
+            if _post_one(posting, scope, draft, _PENDING):
                 holds = [*holds, ids.leg_id(draft.request, len(draft) - 1)]
         else:
-            _post_one(posting, scope, draft, LegFlag(0))
+            _post_one(posting, scope, draft, 0)
     return holds
 
 
@@ -125,7 +144,7 @@ def _resolve(compiled: CompiledPosting, scope: Scope, draft: Draft, holds: list[
         draft.add_legs([INHERITED], [INHERITED], [amount], flag)
 
 
-def _post_one(compiled: CompiledPosting, scope: Scope, draft: Draft, flags: LegFlag) -> bool:
+def _post_one(compiled: CompiledPosting, scope: Scope, draft: Draft, flags: int) -> bool:
     """Append one leg, if its amount is not 0 and its condition holds; say whether."""
     amount = _number(compiled, scope)
     if compiled.condition and bool(scope.values[compiled.condition]) is compiled.negated:
@@ -186,7 +205,7 @@ def _chosen(compiled: CompiledPosting, scope: Scope, rows: Rows, amounts: list[i
     if compiled.condition in scope.values:
         whole = bool(scope.values[compiled.condition]) is wanted
         return [row for row, amount in enumerate(amounts) if amount] if whole else []
-    flags = rows.flags[compiled.condition]()
+    flags = rows.flags(compiled.condition)
     chosen = [row for row, amount in enumerate(amounts) if amount and flags[row] is wanted]
     return None if len(chosen) == rows.count else chosen
 
@@ -259,10 +278,14 @@ def _key_places(
     if chosen is not None:
         texts = [texts[row] for row in chosen]
     if not key.home:
-        return [_asked_place(text, scope, draft) for text in texts]
+        places = {text: _asked_place(text, scope, draft) for text in dict.fromkeys(texts)}
+        return [places[text] for text in texts]
     hashes = ids.key_hashes_of(scope.chart.tenant, texts)
     if key.home == "line.order":
-        orders = rows.orders if chosen is None else [rows.orders[row] for row in chosen]
+        assert isinstance(rows, LineRows)
+        orders = rows.orders
+        if chosen is not None:
+            orders = [orders[row] for row in chosen]
         payer = scope.ids["payer"]
         runs = [
             KeyRun(1, ids.bucket_of_id(order), payer, key.code, key.floor, key.ceiling) for order in orders
@@ -287,7 +310,10 @@ def _home(key: CompiledKey, scope: Scope) -> tuple[int, int]:
     named = scope.ids[key.home]
     if key.of_move:
         return ids.bucket_of_id(named), scope.ids["payer"]
-    return ids.bucket_of_party(scope.chart.tenant, named), named
+    bucket = scope.buckets.get(key.home)
+    if bucket is None:
+        bucket = scope.buckets[key.home] = ids.bucket_of_party(scope.chart.tenant, named)
+    return bucket, named
 
 
 def _asset(compiled: CompiledPosting, scope: Scope) -> int:

@@ -77,13 +77,18 @@ def of_draft(draft: Draft | None, state: str, block: MoveBlock, ledger: Ledger) 
             (Side.DEBIT, debit, draft.debits[leg]),
             (Side.CREDIT, credit, draft.credits[leg]),
         ):
-            key = draft.account_key(place)
             entries.append(
                 Entry(
-                    account=account, key=key, side=side, amount=amount, asset=asset, move=draft.move, seq=draft.seq,
+                    account=account,
+                    key=draft.account_key(place),
+                    side=side,
+                    amount=amount,
+                    asset=asset,
+                    move=draft.move,
+                    seq=draft.seq,
                     leg=ids.leg_id(draft.request, leg),
                 )
-            )  # fmt: skip
+            )
     return MovePreview(state=state, entries=entries)
 
 

@@ -10,6 +10,7 @@ field by which the first difference can be named without the original.
 """
 
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -34,23 +35,23 @@ class Digester:
     def __init__(self, command: type[msgspec.Struct], skipped: frozenset[str]) -> None:
         known = msgspec.structs.fields(command)
         self.fields = tuple(field.name for field in known if field.name not in skipped)
-        self._defaults = tuple(_default(field) for field in known if field.name not in skipped)
+        self._named_defaults = tuple(
+            (field.name, _default(field)) for field in known if field.name not in skipped
+        )
 
     def digest(self, command: msgspec.Struct) -> bytes:
         """16 bytes over all fields, then 2 bytes for each."""
         whole: list[bytes] = []
         each = bytearray(_FIELD_BYTES * len(self.fields))
-        for place, (name, default) in enumerate(zip(self.fields, self._defaults, strict=True)):
+        at = 0
+        for name, default in self._named_defaults:
             value = getattr(command, name)
-            if value == default:
-                continue
-            content = _content(value)
-            whole.append(b"%d:%d:" % (place, len(content)))
-            whole.append(content)
-            at = place * _FIELD_BYTES
-            each[at : at + _FIELD_BYTES] = (xxhash.xxh3_64_intdigest(content) & 0xFFFF or 1).to_bytes(
-                2, "big"
-            )
+            if value != default:
+                content = _content(value)
+                hash = crc32(content)
+                whole += (b"%d:%d:" % (at, len(content)), content)
+                each[at], each[at + 1] = hash & 255, hash >> 8 & 127 | 128
+            at += _FIELD_BYTES
         return xxhash.xxh3_128_digest(b"".join(whole)) + each
 
     def first_difference(self, stored: bytes, given: bytes) -> str:

@@ -96,7 +96,7 @@ ORDER: Final = MoveKind(
             sources=["paid"],
             target="fulfilled",
             postings=[
-                Posting(debit="L:order/{move}", credit="R:{line.revenue}", amount="line.amount", each="line"),
+                Posting(debit="L:order/{move}", credit="{line.account}", amount="line.amount", each="line"),
                 Posting(
                     debit="I:owned/{payer}",
                     credit="I:world",
@@ -146,9 +146,7 @@ REFUND: Final = MoveKind(
             target="granted",
             checks=["orders_ended"],
             postings=[
-                Posting(
-                    debit="R:{line.revenue}", credit="L:refund/{move}", amount="line.amount", each="line"
-                ),
+                Posting(debit="{line.account}", credit="L:refund/{move}", amount="line.amount", each="line"),
                 _CONSUME,
                 Posting(
                     debit="I:world",
