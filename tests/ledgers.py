@@ -5,7 +5,7 @@ into columns, and facts back into structs. It is also the shard around it in sma
 and a `Database` in which legs are found that the ledger no longer remembers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -40,6 +40,9 @@ SMALL = LedgerConfig(
 
 class LedgerUnderTest(Protocol):
     """What the reference model and the kernel's ledger have in common."""
+
+    @property
+    def accounts(self) -> Mapping[int, AccountState]: ...
 
     def create_accounts(self, accounts: Sequence[Account], now: int) -> Outcome: ...
 
@@ -119,6 +122,11 @@ class KernelLedger:
         self._projected = 0  # records
 
     # The face of the reference model
+
+    @property
+    def accounts(self) -> Mapping[int, AccountState]:
+        """All accounts by id, as they are now."""
+        return {account.id: account for account in account_states(self.ledger)}
 
     def create_accounts(self, accounts: Sequence[Account], now: int) -> Outcome:
         """One batch of new accounts."""

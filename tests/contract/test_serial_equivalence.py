@@ -1,8 +1,8 @@
 """Serial equivalence: Hypothesis looks for legs on which the kernel and the reference model do not agree.
 
-Two machines: in one all legs are built from small pools of values, which shrinks to the simplest disagreement;
-in the other the workload of the bulk test draws them with an aim. After every step the kernel's ledger must pass
-its own check, hold what the model holds, and be array for array what its log rebuilds.
+Two machines: in one all legs are built from small pools of values, which shrinks to the simplest case, in the
+other the workload of the bulk test draws them with an aim. After every step the kernel's ledger must
+pass its own check, hold what the model holds, and be array for array what its log rebuilds.
 """
 
 from random import Random
