@@ -1,9 +1,11 @@
 """Gathers what many clients sent into one block for the kernel, remembering whose legs are where."""
 
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 
+from engine.drafts import MoveBlock
 from engine.layout import LEG_FLAGS_OF_CLIENTS, LegColumns, LegFlag, OpenColumns
 from engine.ledger import LegBlock, LoadedLegs
 
@@ -22,17 +24,24 @@ class BlockBuilder:
     def __len__(self) -> int:
         return self._offsets[-1]
 
-    def add(self, legs: LegColumns, opens: OpenColumns | None = None, keys: list[str] | None = None) -> slice:
-        """Append a batch; the slice says where its legs are in the outcome. `opens.before` counts from the
-        batch."""
+    def add(self, legs: LegColumns) -> slice:
+        """Append one client's batch; the slice says where its legs are in the outcome."""
         start = self._offsets[-1]
         stop = start + len(legs.amount)
         self._legs.append(legs)
         self._offsets.append(stop)
-        if opens is not None and keys:
-            self._opens.append(opens._replace(before=opens.before + start))
-            self.open_keys += keys
         return slice(start, stop)
+
+    def add_moves(self, moves: MoveBlock) -> list[slice]:
+        """Append the legs of many Moves, a batch and a slice for each."""
+        start = self._offsets[-1]
+        bounds = (moves.offsets + start).tolist()
+        self._legs.append(moves.legs)
+        self._offsets += bounds[1:]
+        if moves.keys:
+            self._opens.append(moves.opens._replace(before=moves.opens.before + start))
+            self.open_keys += moves.keys
+        return [slice(first, last) for first, last in pairwise(bounds)]
 
     def build(self, loaded: LoadedLegs | None = None) -> LegBlock:
         """The block. Engine-made legs (OF_MOVE) are accepted only in batches that Moves made:

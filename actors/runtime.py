@@ -52,9 +52,9 @@ from engine.layout import (
     account_columns,
     ids_column,
 )
-from persistence import schema, verify
+from persistence import schema
 from persistence.database import Database, DatabaseSettings
-from persistence.recovery import RecoveryReport
+from persistence.recovery import Recovered
 
 MESSAGE_WEIGHT_MAX: Final = 16_384
 """Longer lists of commands are sent as several messages."""
@@ -296,14 +296,16 @@ class Engine:
         await self._home.feed.wait_for(target)
         return target
 
-    async def verify(self, progress: Callable[[int], None] | None = None) -> verify.Report:
+    async def verify(self, progress: Callable[[int], None] | None = None) -> Any:
         """Prove the books: replay the whole log and compare with memory, projection and snapshots."""
+        from persistence import verify
+
         lsn, state = await self._home.send(Capture())
         await self.wait_projected(lsn)
         return await verify.verify(self._database, 0, live=(lsn, state), progress=progress)
 
     @property
-    def recovery(self) -> RecoveryReport:
+    def recovery(self) -> Recovered:
         """What opening the engine recovered."""
         return self._home.recovered
 
@@ -323,7 +325,7 @@ class Engine:
             projection_lag_legs=shard.feed.lag_legs,
             mailbox_weight=shard.waiting,
             accounts=shard.state.ledger.account_count,
-            open_moves=shard.state.moves.open_count,
+            open_moves=len(shard.state.moves.open),
         )
 
     def refresh_metrics(self) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from persistence.queries import Queries
 
 from actors.commit import CommitPipeline
 from actors.errors import Overloaded, ShardStopped
@@ -35,6 +34,7 @@ from persistence.database import Database
 from persistence.errors import DatabaseUnreachable
 from persistence.log import Log
 from persistence.projection import Projector
+from persistence.queries import Queries
 
 IDLE_S: Final = 1.0
 """How often an idle shard looks whether holds have expired."""
@@ -53,7 +53,7 @@ class Shard:
         log: Log,
         state: ShardState,
         projector: Projector,
-        recovered: recovery.RecoveryReport,
+        recovered: recovery.Recovered,
         clock: Callable[[], int],
         metrics: ShardMetrics,
     ) -> None:
@@ -70,9 +70,9 @@ class Shard:
         self._queries = Queries(database, index)
         self._mailbox = Mailbox(index, settings.mailbox_messages_max, settings.mailbox_weight_max)
         self._pipeline = CommitPipeline(
-            log, recovered.head.lsn, settings.turns_in_flight_max, self._committed, self._fail
+            log, recovered.lsn, settings.turns_in_flight_max, self._committed, self._fail
         )
-        self._feed = ProjectionFeed(projector, recovered.head.lsn)
+        self._feed = ProjectionFeed(projector, recovered.lsn)
         self._swept_at = 0  # when expired holds were last looked for
         self._legs_since_snapshot = recovered.legs
         self._follower: asyncio.Task[None] | None = None  # builds a snapshot
@@ -91,8 +91,8 @@ class Shard:
         log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
         try:
             state = _empty_state(settings)
-            recovered = await recovery.recover(database, index, state)
-            state.chain = recovered.head.chain
+            recovered = await asyncio.to_thread(recovery.recover, database, index, state)
+            state.chain = recovered.chain
             projector = Projector(database, index)
             await projector.start()
             shard = cls(index, settings, database, log, state, projector, recovered, clock, metrics)
@@ -268,7 +268,9 @@ class Shard:
     async def _follow(self) -> None:
         """Build a snapshot from the committed log, beside the running shard."""
         try:
-            await recovery.build_snapshot(self._database, self.index, _empty_state(self._settings))
+            await asyncio.to_thread(
+                recovery.build_snapshot, self._database, self.index, _empty_state(self._settings)
+            )
         except DatabaseUnreachable as exc:
             _log.warning("no snapshot this time", shard=self.index, error=str(exc))
         finally:
@@ -277,7 +279,7 @@ class Shard:
     async def _leave_snapshot(self) -> None:
         """Store the live state, all of it durable by now, so that the next start is quick."""
         lsn, state = self._state.lsn, self._state.state()
-        await snapshots.save(self._database, self.index, lsn, self._state.chain, state)
+        await asyncio.to_thread(snapshots.save, self._database, self.index, lsn, self._state.chain, state)
 
 
 def _empty_state(settings: Settings) -> ShardState:

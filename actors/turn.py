@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-from engine.moves import Deferred, LoadedRequests, Prepared
+import numpy.typing as npt
 
 from actors.answers import AccountState, LegAnswers, account_state
 from actors.block_builder import BlockBuilder, without_engine_flags
 from actors.commit import Reply
-from actors.errors import InvalidRequest, NotFound
-from actors.mailbox import Letter
+from actors.errors import InvalidRequest, NotFound, Overloaded
+from actors.mailbox import RETRY_AFTER_S, Letter
 from actors.messages import (
     Capture,
     CreateAccounts,
@@ -32,17 +32,22 @@ from actors.messages import (
     SubmitParties,
     SubmitThings,
 )
-from engine.commands import MoveAnswer, MoveCommand
+from engine.commands import DirectoryAnswer, MoveAnswer, MoveCommand, Refusal
 from engine.facts import Event
 from engine.layout import ids_column
 from engine.ledger import LegOutcome, LoadedLegs
+from engine.moves import Deferred, LoadedRequests, UnknownRequests
+from engine.outcomes import Prepared
 from engine.record import Record, Rows
 from engine.results import Result
 from engine.shard_state import ShardState
 
 THREAD_LEGS_MIN: Final = 2_048
 """Blocks from this many legs on are decided in a thread, so that the event loop goes on meanwhile."""
-SWEEP_HOLDS_MAX: Final = 65_536
+SWEEP_HOLDS_MAX: Final = 32_768
+"""Holds that one turn releases at most."""
+TURN_LEGS_MAX: Final = 98_304
+"""Legs in a turn at most; with the sweep's they fit into `LedgerConfig.turn_events_max`."""
 
 _SLUGS: Final = {int(result): result.slug for result in Result}
 
@@ -50,11 +55,11 @@ _SLUGS: Final = {int(result): result.slug for result in Result}
 class Lookups(Protocol):
     """Rows of PostgreSQL that a turn may need before it decides."""
 
-    async def find_legs(self, ids: Any) -> LoadedLegs:
+    async def find_legs(self, ids: npt.NDArray[np.uint64]) -> LoadedLegs:
         """What is known of these leg ids."""
 
-    async def find_requests(self, requests: list[int]) -> LoadedRequests:
-        """What is known of these request and Move ids."""
+    async def find_requests(self, unknown: UnknownRequests) -> LoadedRequests:
+        """What is known of these requests, Moves and references."""
 
 
 class _Posted(NamedTuple):
@@ -63,22 +68,20 @@ class _Posted(NamedTuple):
     letter: Letter
     legs: slice
 
-    def settle(self, turn: "Turn", outcome: LegOutcome) -> None:
-        """Answer with the statuses and stamps of these legs."""
-        turn.answer_legs(self.letter, outcome.status[self.legs], outcome.timestamp[self.legs])
-
 
 class _Moved(NamedTuple):
-    """A Move's legs in the block, waiting for the kernel."""
+    """A Move's command, waiting for the kernel; its answer goes to place `at` of `answers`."""
 
-    answers: list[MoveAnswer]
+    answers: list[Any]
     at: int
     prepared: Prepared
-    legs: slice
 
-    def settle(self, turn: "Turn", outcome: LegOutcome) -> None:
-        """Let the Move take its step, or not, as its legs were decided."""
-        turn.answer_move(self.answers, self.at, self.prepared, outcome, self.legs)
+
+class _Judged(NamedTuple):
+    """A Move's command whose legs are in the block."""
+
+    moved: _Moved
+    legs: slice | None
 
 
 class Turn:
@@ -92,13 +95,15 @@ class Turn:
         self._now = now
         self._letters = letters
         self._block = BlockBuilder()
-        self._in_block: list[_Posted | _Moved] = []
+        self._in_block: list[_Posted | _Judged] = []
+        self._drafted: list[_Moved] = []  # prepared one after the other, not in the block yet
         self._accounts: list[Rows] = []
         self._keys: list[str] = []
         self._guards: list[Rows] = []
         self._legs: list[Rows] = []
         self._events: list[Event] = []
         self._answers: list[tuple[Letter, Any]] = []
+        self._leg_count = 0  # in this turn so far, without the sweep's
         self._captures: list[Letter] = []
         self._handlers: dict[type, Callable[[Letter], Awaitable[None]]] = {
             PostLegs: self._post_legs,
@@ -154,14 +159,44 @@ class Turn:
 
     async def _post_legs(self, letter: Letter) -> None:
         columns = without_engine_flags(letter.message.columns)
+        if not self._room_for(len(columns.amount)):
+            letter.answer.set_exception(Overloaded("the turn is full", RETRY_AFTER_S))
+            return
+        self._compile_moves()
         self._in_block.append(_Posted(letter, self._block.add(columns)))
+
+    def _room_for(self, legs: int) -> bool:
+        """Whether so many more legs fit into this turn; if so they are counted."""
+        if self._leg_count + legs > TURN_LEGS_MAX:
+            return False
+        self._leg_count += legs
+        return True
+
+    def _compile_moves(self) -> None:
+        """Put the Moves that were prepared into the block."""
+        drafted, self._drafted = self._drafted, []
+        with_legs = [item.prepared for item in drafted if item.prepared.leg_count]
+        places = iter(self._block.add_moves(self._state.moves.compile(with_legs)) if with_legs else ())
+        self._in_block += [
+            _Judged(item, next(places) if item.prepared.leg_count else None) for item in drafted
+        ]
 
     async def _flush(self) -> None:
         """Let the kernel decide the block, and answer those who are in it."""
+        self._compile_moves()
         if not self._in_block:
             return
         builder, self._block = self._block, BlockBuilder()
         waiting, self._in_block = self._in_block, []
+        outcome = await self._decide(builder) if len(builder) else None
+        for item in waiting:
+            if isinstance(item, _Judged):
+                self._settle(item, outcome)
+            else:
+                assert outcome is not None
+                self._answer_legs(item.letter, outcome.status[item.legs], outcome.timestamp[item.legs])
+
+    async def _decide(self, builder: BlockBuilder) -> LegOutcome:
         ledger = self._state.ledger
         block = builder.build()
         unknown = ledger.unknown_ids(block, self._now)
@@ -176,53 +211,46 @@ class Turn:
             self._keys += [builder.open_keys[at] for at in outcome.opened_index.tolist()]
         if len(outcome.facts):
             self._legs.append(outcome.facts)
-        for item in waiting:
-            item.settle(self, outcome)
+        return outcome
 
-    def answer_legs(self, letter: Letter, status: Any, timestamp: Any) -> None:
-        """Note the answer to a batch of legs or accounts."""
-        self._count(status)
+    def _answer_legs(
+        self, letter: Letter, status: npt.NDArray[np.uint8], timestamp: npt.NDArray[np.int64]
+    ) -> None:
+        counts = np.bincount(status)
+        for code in np.flatnonzero(counts).tolist():
+            self.results[_SLUGS[code]] += int(counts[code])
         self._answers.append((letter, LegAnswers(status=status, timestamp=timestamp)))
 
     # Moves
 
     async def _submit_moves(self, letter: Letter) -> None:
         commands: list[MoveCommand] = letter.message.commands
-        moves = self._state.moves
-        unknown = moves.unknown_requests(commands, self._now)
+        unknown = self._state.moves.unknown_requests(commands, self._now)
         loaded = await self._lookups.find_requests(unknown) if unknown else None
         answers: list[Any] = [None] * len(commands)
         self._answers.append((letter, answers))
         for at, command in enumerate(commands):
-            step = moves.prepare(command, self._now, loaded)
+            step = self._state.moves.prepare(command, self._now, loaded)
             if isinstance(step, Deferred):
                 await self._flush()
-                step = moves.prepare(command, self._now, loaded)
-            assert not isinstance(step, Deferred)
+                step = self._state.moves.prepare(command, self._now, loaded)
             if isinstance(step, MoveAnswer):
                 answers[at] = step
                 self.results[step.code or "exists"] += 1
-            elif step.legs is None:
-                self._settle_move(answers, at, step, None, None)
-            else:
-                legs = self._block.add(step.legs, step.opens, step.open_keys)
-                self._in_block.append(_Moved(answers, at, step, legs))
+                continue
+            assert isinstance(step, Prepared)
+            if not self._room_for(step.leg_count):
+                step.refusal = (
+                    Refusal.TURN_FULL,
+                    f"{step.leg_count} legs do not fit into this turn; send it again",
+                )
+                step.draft = None
+            self._drafted.append(_Moved(answers, at, step))
 
-    def answer_move(
-        self, answers: list[MoveAnswer], at: int, prepared: Prepared, outcome: LegOutcome, legs: slice
-    ) -> None:
-        """Note the answer to a Move's command."""
-        self._settle_move(answers, at, prepared, outcome, legs)
-
-    def _settle_move(
-        self,
-        answers: list[MoveAnswer],
-        at: int,
-        prepared: Prepared,
-        outcome: LegOutcome | None,
-        legs: slice | None,
-    ) -> None:
-        answer, facts = self._state.moves.settle(prepared, outcome, legs, self._now)
+    def _settle(self, judged: _Judged, outcome: LegOutcome | None) -> None:
+        """Let a Move take its step, or not, as its legs were decided."""
+        answers, at, prepared = judged.moved
+        answer, facts = self._state.moves.settle(prepared, outcome, judged.legs, self._now)
         self.results[answer.code or "created"] += 1
         self._events += facts
         answers[at] = answer
@@ -240,7 +268,7 @@ class Turn:
         if len(outcome.facts):
             self._accounts.append(outcome.facts)
             self._keys += [keys[at] for at in outcome.indices.tolist()]
-        self.answer_legs(letter, outcome.status, outcome.timestamp)
+        self._answer_legs(letter, outcome.status, outcome.timestamp)
 
     async def _set_guards(self, letter: Letter) -> None:
         await self._flush()
@@ -276,12 +304,15 @@ class Turn:
     # Parties, Things and the rest
 
     async def _submit_parties(self, letter: Letter) -> None:
-        await self._direct(letter, self._state.directory.submit_party)
+        await self._submit_directory(letter, self._state.directory.submit_party)
 
     async def _submit_things(self, letter: Letter) -> None:
-        await self._direct(letter, self._state.directory.submit_thing)
+        await self._submit_directory(letter, self._state.directory.submit_thing)
 
-    async def _direct(self, letter: Letter, submit: Callable[[Any, int], Any]) -> None:
+    async def _submit_directory(
+        self, letter: Letter, submit: Callable[[Any, int], tuple[DirectoryAnswer, Event | None]]
+    ) -> None:
+        await self._flush()
         answers = []
         for command in letter.message.commands:
             answer, fact = submit(command, self._now)
@@ -296,11 +327,6 @@ class Turn:
 
     async def _capture(self, letter: Letter) -> None:
         self._captures.append(letter)
-
-    def _count(self, status: Any) -> None:
-        counts = np.bincount(status)
-        for code in np.flatnonzero(counts).tolist():
-            self.results[_SLUGS[code]] += int(counts[code])
 
 
 class _Position(NamedTuple):

@@ -48,7 +48,8 @@ class Refusal(StrEnum):
     EXISTS_WITH_DIFFERENT_CONTENT = "exists_with_different_content"
     PARTY_VERSION_DIFFERS = "party_version_differs"
     THING_CODE_ALREADY_USED = "thing_code_already_used"
-    WINDOW_FULL = "window_full"
+    TURN_FULL = "turn_full"
+    ASSETS_EXHAUSTED = "assets_exhausted"
 
 
 TRANSIENT_CODES: Final = frozenset(

@@ -278,7 +278,7 @@ class Directory:
             )
         asset = len(self._things) + 1
         if asset > ASSETS_MAX:
-            return _refused(command.id, Refusal.WINDOW_FULL, "there are no asset numbers left")
+            return _refused(command.id, Refusal.ASSETS_EXHAUSTED, "there are no asset numbers left")
         return ThingFact(raw, command.kind, command.code, asset, command.exponent, command.name, attrs, now)
 
     def _replay_party(self, fact: PartyFact) -> None:

@@ -24,7 +24,7 @@ def recovery(scale: Scale) -> Iterator[Measurement]:
     """Legs a second from the log alone, and seconds to a ready state from a snapshot."""
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as folder:
         asyncio.run(_fill(Path(folder), scale))
-        rates, seconds, result = asyncio.run(_recover(Path(folder), scale))
+        rates, seconds, result = _recover(Path(folder), scale)
     yield measured("recovery/log", "throughput", "legs/s", rates, result)
     yield measured("recovery/snapshot", "time to ready", "s", seconds, result)
 
@@ -51,18 +51,18 @@ async def _fill(folder: Path, scale: Scale) -> None:
                 task.result()
 
 
-async def _recover(folder: Path, scale: Scale) -> tuple[list[float], list[float], str]:
+def _recover(folder: Path, scale: Scale) -> tuple[list[float], list[float], str]:
     rates, seconds = [], []
     hashes = set()
     with Database(DatabaseSettings(data_dir=str(folder))) as database:
         for _ in range(scale.runs):
             state = _empty()
-            report = await replay_tail(database, 0, state, START)
+            report = replay_tail(database, 0, state, START)
             rates.append(report.legs / report.seconds)
             hashes.add(books_hash(state.ledger))
             state = _empty()
             started = time.perf_counter()
-            await recover(database, 0, state)
+            recover(database, 0, state)
             seconds.append(time.perf_counter() - started)
             hashes.add(books_hash(state.ledger))
     (result,) = hashes
