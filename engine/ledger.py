@@ -1,11 +1,12 @@
 """The ledger: balances, holds and recent ids of one shard, and the only door by which they change.
 
-State changes only inside the commands below. A command takes the time as an argument, judges its input in order,
-and returns what happened as facts; replaying those facts on a ledger in the state before gives, array for array,
-the state after. Between `begin_turn` and the next there may be as many calls as `turn_events_max` has room for.
+State changes only inside the commands below. A command takes the time as an argument, judges its input in
+order, and returns what happened as facts; replaying those facts on a ledger in the state before gives,
+array for array, the state after. Between `begin_turn` and the next there may be as many calls as
+`turn_events_max` has room for.
 
-For the log: a record holds the values of `generation` and `dropped`, then the accounts, guards and legs of its
-turn. A replay calls `set_generation` with these values before it applies the record's facts.
+For the log: a record holds the values of `generation` and `dropped`, then the accounts, guards and legs of
+its turn. A replay calls `set_generation` with these values before it applies the record's facts.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,6 @@ from engine.kernel.shapes import Answers, Loaded
 from engine.kernel.storage import State
 from engine.layout import (
     ACCOUNT_FACT,
-    AMOUNT_MAX,
     GUARD_FACT,
     LEG_FACT,
     LEG_FLAGS_OF_CLIENTS,
@@ -30,7 +30,6 @@ from engine.layout import (
     LegColumns,
     LegFlag,
     OpenColumns,
-    leg_columns,
     open_columns,
 )
 
@@ -49,15 +48,15 @@ class LedgerError(Exception):
     """What is wrong is the caller or the machine, never a client's input: that gets a result code."""
 
 
-class WindowFull(LedgerError):
+class WindowFull(LedgerError):  # noqa: N818  # says what happened
     """No generation is free: the projection lags. Refuse work until one can be dropped."""
 
 
-class TurnTooLarge(LedgerError):
+class TurnTooLarge(LedgerError):  # noqa: N818  # says what happened
     """A turn has more events than the window has room for."""
 
 
-class InvariantBroken(LedgerError):
+class InvariantBroken(LedgerError):  # noqa: N818  # says what happened
     """The state or the log is not what this ledger can have made."""
 
 
@@ -122,17 +121,18 @@ class AccountOutcome(NamedTuple):
 def _read_only(array: _Array) -> _Array:
     """The same memory, or a copy if it is scattered, that cannot be written through."""
     if not (array.flags.c_contiguous and array.flags.aligned):
-        array = np.require(array, requirements="CA").copy()
+        array = np.array(array, order="C")
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def _input(columns: _Columns, count: int) -> _Columns:
-    for name, array in zip(columns._fields, columns, strict=True):
+    arrays: Sequence[_Array] = columns
+    for name, array in zip(columns._fields, arrays, strict=True):
         if len(array) != count:
             raise ValueError(f"column {name} has {len(array)} rows, expected {count}")
-    return type(columns)(*[_read_only(array) for array in columns])
+    return type(columns)(*[_read_only(array) for array in arrays])
 
 
 _NO_OPENS: Final = _input(open_columns(0), 0)
@@ -209,8 +209,8 @@ class Ledger:
     def apply_legs(self, block: LegBlock, now: int) -> LegOutcome:
         """Judges batches of legs and applies those that are accepted, as if each batch came by itself.
 
-        `now` is in ns; it may stand still or go back. TurnTooLarge or ValueError if the block is malformed: then
-        nothing was done.
+        `now` is in ns; it may stand still or go back. TurnTooLarge or ValueError if the block is malformed:
+        then nothing was done.
         """
         count = len(block.columns.amount)
         opens = _NO_OPENS if block.opens is None else _input(block.opens, len(block.opens.before))
@@ -251,7 +251,7 @@ class Ledger:
     def create_accounts(
         self, columns: AccountColumns, offsets: npt.NDArray[np.int64], now: int
     ) -> AccountOutcome:
-        """Judges batches of accounts, `offsets[k]` to `offsets[k + 1]` each, and adds those that are accepted."""
+        """Judges batches of accounts, `offsets[k]` to `offsets[k + 1]` each, and adds what is accepted."""
         count = len(columns.asset)
         self._check_time(now)
         self._books = storage.reserve_accounts(self._books, count)
@@ -310,7 +310,7 @@ class Ledger:
         upkeep.begin_generation(self._books)
 
     def droppable(self, projected_timestamp: int) -> int:
-        """Up to which generation, exclusive, `drop_generations` may go when legs up to this stamp are projected.
+        """Up to which generation, exclusive, `drop_generations` may go when all up to a stamp is projected.
 
         A generation counts as projected when something stamped later than all before its end is.
         """
@@ -386,11 +386,11 @@ class Ledger:
     # State
 
     def state(self) -> State:
-        """A copy of everything, without spare room and indexes: equal for equal ledgers, and fit for a snapshot."""
+        """A copy of everything but spare room and indexes: equal for equal ledgers, fit for a snapshot."""
         return storage.save(self._books) | {"strays": self._strays.copy()}
 
     def restore(self, state: State) -> None:
-        """Takes over a state. ValueError if its generations are larger or more than this ledger has room for."""
+        """Takes over a state. ValueError if it has larger or more generations than there is room for."""
         fresh = Ledger(self.config)
         self._books = storage.load(fresh._books, state)
         self._strays = _read_only(np.asarray(state["strays"], np.uint64))

@@ -1,8 +1,8 @@
 """Accounts: finding and adding them, and moving money on two of them and on the roll-ups above.
 
-A leg counts for every ancestor that has only one of its two accounts below it. A parent's row is always smaller
-than its children's, so walking up from both sides, each time from the greater row, meets at the first ancestor
-that both share; above it nothing changes.
+A leg counts for every ancestor that has only one of its two accounts below it. A parent's row is always
+smaller than its children's, so walking up from both sides, each time from the greater row, meets at the
+first ancestor that both share; above it nothing changes.
 """
 
 from typing import Any, Final
@@ -29,6 +29,16 @@ _NOT_CLOSED: Final = np.uint16(0xFFFF & ~AccountFlag.CLOSED)
 def find_account(b: Any, hi: Any, lo: Any) -> Any:
     """The row of an account, or −1."""
     digest = hash_id(hi, lo, b.scalars[SEED])
+    return find(b.account_slots, 0, b.account_slots.size - 1, b.accounts, 0, hi, lo, digest)
+
+
+@part
+def find_hinted(b: Any, hi: Any, lo: Any, digest: Any, hint: Any) -> Any:
+    """The row of an account, or −1: probably the row `hint`, unless that is −1 or out of date."""
+    if 0 <= hint < b.scalars[ACCOUNT_COUNT]:
+        account = b.accounts[hint]
+        if account.id_lo == lo and account.id_hi == hi:
+            return hint
     return find(b.account_slots, 0, b.account_slots.size - 1, b.accounts, 0, hi, lo, digest)
 
 
@@ -177,7 +187,8 @@ def against_above(b: Any, dr: Any, cr: Any, amount: Any) -> Any:
 
 @part
 def against(b: Any, debited: Any, credited: Any, amount: Any) -> Any:
-    """What is in the way of a leg of this amount: overflows and guards, of both accounts and their ancestors."""
+    """What is in the way of a leg of this amount: overflows and guards, of both accounts and their
+    ancestors."""
     found = against_debit(debited, amount) | against_credit(credited, amount)
     if debited.parent != credited.parent:
         found |= against_above(b, debited.parent, credited.parent, amount)

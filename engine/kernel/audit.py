@@ -8,6 +8,7 @@ from numba import types
 from engine.kernel.accounts import find_account, levels_above
 from engine.kernel.compiled import entry
 from engine.kernel.holds import expiry_of, find_hold
+from engine.kernel.index import hash_id
 from engine.kernel.shapes import (
     ACCOUNT_COUNT,
     BLOCK,
@@ -20,6 +21,7 @@ from engine.kernel.shapes import (
     LAST_TIMESTAMP,
     ROW_CAPACITY,
     ROWS,
+    SEED,
     SIDES,
     column_of,
 )
@@ -65,7 +67,7 @@ def check_accounts(b: Any, where: Any) -> Any:
         a = b.accounts[row]
         if find_account(b, a.id_hi, a.id_lo) != row:
             return 1
-        if min(min(a.debits_pending, a.debits_posted), min(a.credits_pending, a.credits_posted)) < 0:
+        if min(a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted) < 0:
             return 2
         if a.debits_pending > _MAX - a.debits_posted or a.credits_pending > _MAX - a.credits_posted:
             return 2
@@ -159,7 +161,8 @@ def check_window(b: Any, where: Any) -> Any:
         for number in range(s[block + ROWS]):
             where[0] = number
             row = b.rows[first + number]
-            if not row.flags & _NO_ID and find_row(b, row.id_hi, row.id_lo) != first + number:
+            digest = hash_id(row.id_hi, row.id_lo, s[SEED])
+            if not row.flags & _NO_ID and find_row(b, row.id_hi, row.id_lo, digest) != first + number:
                 return 12
             if row.timestamp < last:
                 return 13

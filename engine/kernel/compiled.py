@@ -1,4 +1,5 @@
-"""How the kernel is compiled: ahead of use, once per machine, into a cache that works from a read-only install.
+"""How the kernel is compiled: ahead of use, once per machine, into a cache that works from a read-only
+install.
 
 Importing this module tells Numba where to keep machine code, unless NUMBA_CACHE_DIR or
 `numba.config.CACHE_DIR` says so already. The directory is named after a hash of the kernel's sources, because
@@ -8,16 +9,18 @@ Numba itself notices a changed function but not a changed function below it.
 import atexit
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numba
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
 
+cgutils: Any = _cgutils  # untyped
 F = TypeVar("F", bound=Callable[..., Any])
 
 _HERE: Final = Path(__file__).resolve().parent
@@ -53,10 +56,8 @@ def choose_cache_directory() -> Path:
     """
     name = f"kernel-{source_hash(_HERE)}"
     candidates = [_HERE / "__pycache__" / name]
-    try:
+    with suppress(RuntimeError):  # an account without a home directory
         candidates.append(Path.home() / ".cache" / "tessera" / name)
-    except RuntimeError:  # an account without a home directory
-        pass
     found = first_writable(candidates)
     if found is None:
         private = tempfile.TemporaryDirectory(prefix="tessera-kernel-")
@@ -65,27 +66,38 @@ def choose_cache_directory() -> Path:
     return found
 
 
-if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = str(choose_cache_directory())
+_config: Any = numba.config  # its settings are not in its type stubs
+if not _config.CACHE_DIR:
+    _config.CACHE_DIR = str(choose_cache_directory())
+
+_njit: Any = numba.njit
+_OPTIONS: Final = {"nogil": True, "_nrt": False}
+"""Without reference counts, which cost half of the time: the caller keeps every array alive through a
+call."""
 
 
 def entry(*arguments: types.Type, returns: types.Type = types.void) -> Callable[[F], F]:
-    """Compiles a function that Python calls, for exactly these argument types, when its module is imported."""
-    return numba.njit(returns(*arguments), nogil=True, cache=True, _nrt=False)  # type: ignore[no-any-return]  # untyped
+    """Compiles a function that Python calls, for exactly these argument types, when its module is
+    imported."""
+    compile_for: Callable[[F], F] = _njit(returns(*arguments), cache=True, **_OPTIONS)
+    return compile_for
 
 
 def part(function: F) -> F:
-    """Makes a function of the kernel that only other kernel functions call; it becomes part of its callers."""
-    return numba.njit(nogil=True, forceinline=True, _nrt=False)(function)  # type: ignore[no-any-return]  # untyped
+    """Makes a function of the kernel that only other kernel functions call; it becomes part of its
+    callers."""
+    compiled: F = _njit(forceinline=True, **_OPTIONS)(function)
+    return compiled
 
 
 def seldom(function: F) -> F:
-    """Like `part`, for what is off the hot path: it stays a function of its own, so that callers stay small."""
-    return numba.njit(nogil=True, _nrt=False)(function)  # type: ignore[no-any-return]  # untyped
+    """Like `part`, for what is off the hot path: it stays a function of its own, so that callers stay
+    small."""
+    compiled: F = _njit(**_OPTIONS)(function)
+    return compiled
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(_context: Any, array: Any, _index: Any, _offset: Any) -> Any:
+def _prefetch(_context: Any, array: Any, _index: Any, _offset: Any) -> Any:
     """`prefetch(array, index, offset)` starts loading the memory `offset` bytes into an element of an array.
 
     Legs touch memory at random, and waiting for it is most of their cost. Never faults, whatever the index.
@@ -105,3 +117,6 @@ def prefetch(_context: Any, array: Any, _index: Any, _offset: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64), generate
+
+
+prefetch: Any = intrinsic(_prefetch)

@@ -1,4 +1,5 @@
-"""Creating accounts: batches and chains like those of legs, with checks of their own and no transient refusals."""
+"""Creating accounts: batches and chains like those of legs, with checks of their own and no transient
+refusals."""
 
 from typing import Any, Final
 
@@ -6,6 +7,7 @@ import numpy as np
 from numba import types
 
 from engine.kernel.accounts import add_account, drop_accounts, find_account, levels_above
+from engine.kernel.batches import are_offsets
 from engine.kernel.compiled import entry, part, seldom
 from engine.kernel.facts import copy_scalars
 from engine.kernel.judge import is_zero, judge_id, judge_message
@@ -152,8 +154,11 @@ def fill_account(c: Any, i: Any, parent: Any, timestamp: Any, fact: Any) -> None
 
 
 @seldom
-def undo_chain(b: Any, status: Any, timestamps: Any, start: Any, culprit: Any, stamp: Any, created: Any) -> None:
-    """Takes back the `created` newest accounts, and answers for the members of the chain before its culprit."""
+def undo_chain(
+    b: Any, status: Any, timestamps: Any, start: Any, culprit: Any, stamp: Any, created: Any
+) -> None:
+    """Takes back the `created` newest accounts, and answers for the members of the chain before its
+    culprit."""
     drop_accounts(b, b.scalars[ACCOUNT_COUNT] - created)
     copy_scalars(b.saved, b.scalars)
     for i in range(start, culprit):
@@ -175,8 +180,10 @@ def undo_chain(b: Any, status: Any, timestamps: Any, start: Any, culprit: Any, s
 def create_accounts(
     b: Any, c: Any, offsets: Any, now: Any, status: Any, timestamps: Any, facts: Any, indices: Any
 ) -> Any:
-    """Judges and adds batches of accounts; returns how many were created."""
+    """Judges and adds batches of accounts; returns how many were created, −1 if the offsets do not fit."""
     s = b.scalars
+    if not are_offsets(offsets, c.asset.size):
+        return np.int64(-1)
     created = np.int64(0)
     for batch in range(offsets.size - 1):
         start, end = offsets[batch], offsets[batch + 1]
@@ -184,7 +191,7 @@ def create_accounts(
             continue
         batch_time = max(now, s[LAST_TIMESTAMP] + end - start)
         batch_imported = (c.flags[start] & _IMPORTED) != 0
-        chain = np.int64(-1)  # its first account, −1 = none
+        chain: Any = np.int64(-1)  # its first account, −1 = none
         broken = False
         created_before = created
         for i in range(start, end):
@@ -196,9 +203,9 @@ def create_accounts(
                 created_before = created
             fact = facts[created]
             if linked and i == end - 1:
-                code = np.int64(Result.LINKED_EVENT_CHAIN_OPEN.value)
+                code = Result.LINKED_EVENT_CHAIN_OPEN.value
             elif broken:
-                code = np.int64(Result.LINKED_EVENT_FAILED.value)
+                code = Result.LINKED_EVENT_FAILED.value
             else:
                 code = judge_account(b, c, i, stamp, batch_time, batch_imported, fact)
             status[i] = code

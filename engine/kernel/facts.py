@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.kernel.accounts import move
+from engine.kernel.accounts import drop_accounts, move
 from engine.kernel.compiled import part, seldom
 from engine.kernel.holds import add_hold, drop_newest_hold, find_hold, set_closing, settle, unsettle
 from engine.kernel.shapes import (
@@ -18,7 +18,6 @@ from engine.kernel.shapes import (
     ROWS,
 )
 from engine.kernel.window import forget_newest, place_of, recall, remember
-from engine.kernel.accounts import drop_accounts
 from engine.layout import LegFlag
 
 _PENDING: Final = int(LegFlag.PENDING)
@@ -35,8 +34,9 @@ def copy_scalars(source: Any, to: Any) -> None:
 
 
 @part
-def apply(b: Any, fact: Any, hold: Any) -> Any:
-    """Does what a fact says. `hold` is the row of the hold that it names, −1 if the caller has not looked.
+def apply(b: Any, fact: Any, digest: Any, hold: Any) -> Any:
+    """Does what a fact says. `digest` is the hash of its id, and `hold` the row of the hold that it names,
+    −1 if the caller has not looked.
 
     False if it names a hold that is not there, which no log that was written by this kernel does.
     """
@@ -58,13 +58,14 @@ def apply(b: Any, fact: Any, hold: Any) -> Any:
             move(b, np.int64(fact.debit), np.int64(fact.credit), 0, fact.amount, 1)
         s[LAST_LEG] = fact.timestamp
     s[LAST_TIMESTAMP] = max(s[LAST_TIMESTAMP], fact.timestamp)
-    remember(b, fact)
+    remember(b, fact, digest)
     return True
 
 
 @seldom
 def undo_chain(b: Any, scratch: Any) -> None:
-    """Takes back all since `saved` was filled: the legs that were accepted, newest first, then the accounts."""
+    """Takes back all since `saved` was filled: the legs that were accepted, newest first, then the
+    accounts."""
     s = b.scalars
     before = b.saved
     place = place_of(s, s[GENERATION])

@@ -1,7 +1,7 @@
 """Holds: what pending legs reserve, until they are posted, voided or expired.
 
-The table has every open hold, and every resolved one for as long as the generation in which it was resolved is
-there: legs that are not in the window any more are judged by what PostgreSQL says of them.
+The table has every open hold, and every resolved one for as long as the generation in which it was resolved
+is there: legs that are not in the window any more are judged by what PostgreSQL says of them.
 """
 
 from typing import Any, Final
@@ -29,10 +29,15 @@ _CLOSING: Final = _CLOSING_DEBIT | _CLOSING_CREDIT
 
 
 @part
+def find_hashed_hold(b: Any, hi: Any, lo: Any, digest: Any) -> Any:
+    """The row of a hold whose id has this hash, or −1."""
+    return find(b.hold_slots, 0, b.hold_slots.size - 1, b.holds, 0, hi, lo, digest)
+
+
+@part
 def find_hold(b: Any, hi: Any, lo: Any) -> Any:
     """The row of a hold, or −1."""
-    digest = hash_id(hi, lo, b.scalars[SEED])
-    return find(b.hold_slots, 0, b.hold_slots.size - 1, b.holds, 0, hi, lo, digest)
+    return find_hashed_hold(b, hi, lo, hash_id(hi, lo, b.scalars[SEED]))
 
 
 @part

@@ -1,11 +1,12 @@
 """Hashing and open addressing: from a 128-bit id to a row.
 
-A slot is 0 when free, else the upper 32 bits of the id's hash and 1 + its row. Probing is linear, tables are at
-most two thirds full, and the hash depends on a secret seed, so that nobody can choose ids that collide. Slots are
-only ever freed in the reverse order of their taking, which leaves the table as it was before.
+A slot is 0 when free, else the upper 32 bits of the id's hash and 1 + its row. Probing is linear, tables
+are at most two thirds full, and the hash depends on a secret seed, so that nobody can choose ids that
+collide. Slots are only ever freed in the reverse order of their taking, which leaves the table as it was
+before.
 
-A table may be one of several in an array: `base` is where it begins, `mask` its size less one, and `first_row`
-what row 0 of it means in `rows`.
+A table may be one of several in an array: `base` is where it begins, `mask` its size less one, and
+`first_row` what row 0 of it means in `rows`.
 """
 
 from typing import Any, Final
@@ -47,7 +48,14 @@ def home(digest: Any, mask: Any) -> Any:
 
 @part
 def find(
-    slots: npt.NDArray[np.uint64], base: Any, mask: Any, rows: Any, first_row: Any, hi: Any, lo: Any, digest: Any
+    slots: npt.NDArray[np.uint64],
+    base: Any,
+    mask: Any,
+    rows: Any,
+    first_row: Any,
+    hi: Any,
+    lo: Any,
+    digest: Any,
 ) -> Any:
     """The row with this id, from the beginning of the table, or −1."""
     tag = digest & _TAG
@@ -66,11 +74,14 @@ def find(
 
 @part
 def likely_row(slots: npt.NDArray[np.uint64], mask: Any, digest: Any) -> Any:
-    """The row that `find` will probably look at first, without looking at it; −1 if there is none."""
-    slot = slots[np.int64(digest) & mask]
-    if (slot & _TAG) == (digest & _TAG):
-        return np.int64(slot & _ROW) - np.int64(1)
-    return np.int64(-1)
+    """The row that `find` will look at first, without looking at it; −1 if there is none."""
+    tag = digest & _TAG
+    place = np.int64(digest) & mask
+    while slots[place] != _FREE and (slots[place] & _TAG) != tag:
+        place = (place + np.int64(1)) & mask
+    if slots[place] == _FREE:
+        return np.int64(-1)
+    return np.int64(slots[place] & _ROW) - np.int64(1)
 
 
 @part

@@ -1,19 +1,20 @@
 """Judging a leg without changing anything: the specification of legs, in its order of precedence.
 
-Each function returns the first code that applies. On the way `fact` is filled with what will be written down if
-the leg is accepted; if its id is known, with what was written down then.
+Each function returns the first code that applies. On the way `fact` is filled with what will be written
+down if the leg is accepted; if its id is known, with what was written down then.
 """
 
 from typing import Any, Final
 
 import numpy as np
 
-from engine.kernel.accounts import BELOW, OVERFLOW, against, find_account, is_stamp_of_account
+from engine.kernel.accounts import BELOW, OVERFLOW, against, find_hinted, is_stamp_of_account
 from engine.kernel.compiled import part, seldom
-from engine.kernel.holds import expiry_of, find_hold
+from engine.kernel.holds import expiry_of, find_hashed_hold
+from engine.kernel.index import hash_id
 from engine.kernel.overflow import first_overflow
 from engine.kernel.repeats import judge_repeat, recall_loaded, seek_loaded
-from engine.kernel.shapes import LAST_LEG
+from engine.kernel.shapes import LAST_LEG, LOOKAHEAD_RING, SEED
 from engine.kernel.window import find_row, recall
 from engine.layout import AMOUNT_MAX, SECOND_NS, AccountFlag, HoldStatus, LegFlag
 from engine.results import Result
@@ -82,7 +83,15 @@ def judge_id(column: Any, i: Any) -> Any:
 
 @part
 def judge_leg(
-    b: Any, c: Any, i: Any, loaded: Any, stamp: Any, batch_time: Any, batch_imported: Any, allowed: Any, fact: Any
+    b: Any,
+    c: Any,
+    i: Any,
+    loaded: Any,
+    stamp: Any,
+    batch_time: Any,
+    batch_imported: Any,
+    allowed: Any,
+    fact: Any,
 ) -> Any:
     """The answer to leg `i` of the columns `c`, and the row of the hold that it posts or voids."""
     flags = np.int64(c.flags[i])
@@ -94,7 +103,7 @@ def judge_leg(
     if code != 0:
         return code, np.int64(-1)
     hi, lo = c.id[i, 0], c.id[i, 1]
-    row = find_row(b, hi, lo)
+    row = find_row(b, hi, lo, b.digests[4 * (i % LOOKAHEAD_RING) + 2])
     if row >= 0 or loaded.facts.size > 0:
         code = judge_known(b, c, i, loaded, row, fact)
         if code != 0:
@@ -130,10 +139,11 @@ def judge_placing(b: Any, c: Any, i: Any, flags: Any, fact: Any) -> Any:
     code = judge_placing_form(c, i, flags)
     if code != 0:
         return code
-    dr = find_account(b, c.debit[i, 0], c.debit[i, 1])
+    ahead = i % LOOKAHEAD_RING
+    dr = find_hinted(b, c.debit[i, 0], c.debit[i, 1], b.digests[4 * ahead], b.hints[2 * ahead])
     if dr < 0:
         return Result.DEBIT_ACCOUNT_NOT_FOUND.value
-    cr = find_account(b, c.credit[i, 0], c.credit[i, 1])
+    cr = find_hinted(b, c.credit[i, 0], c.credit[i, 1], b.digests[4 * ahead + 1], b.hints[2 * ahead + 1])
     if cr < 0:
         return Result.CREDIT_ACCOUNT_NOT_FOUND.value
     debited = b.accounts[dr]
@@ -203,9 +213,15 @@ def judge_placing_form(c: Any, i: Any, flags: Any) -> Any:
 
 
 @seldom
+def regresses(b: Any, timestamp: Any) -> Any:
+    """Whether an imported leg's timestamp is not after the last leg, or is an account's own."""
+    return timestamp <= b.scalars[LAST_LEG] or is_stamp_of_account(b, timestamp)
+
+
+@seldom
 def judge_import(b: Any, timestamp: Any, debit_created: Any, credit_created: Any, timeout: Any) -> Any:
     """What phase 4 asks of the timestamp that an imported leg brings."""
-    if timestamp <= b.scalars[LAST_LEG] or is_stamp_of_account(b, timestamp):
+    if regresses(b, timestamp):
         return Result.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS.value
     if timestamp <= debit_created:
         return Result.IMPORTED_EVENT_TIMESTAMP_MUST_POSTDATE_DEBIT_ACCOUNT.value
@@ -264,7 +280,8 @@ def judge_settling(b: Any, c: Any, i: Any, loaded: Any, flags: Any, fact: Any) -
     code = judge_settling_form(c, i, flags)
     if code != 0:
         return code, none
-    number = find_hold(b, c.pending_id[i, 0], c.pending_id[i, 1])
+    digest = b.digests[4 * (i % LOOKAHEAD_RING) + 3]
+    number = find_hashed_hold(b, c.pending_id[i, 0], c.pending_id[i, 1], digest)
     if number >= 0:
         b.seen[0] = b.holds[number]
     else:
@@ -275,9 +292,8 @@ def judge_settling(b: Any, c: Any, i: Any, loaded: Any, flags: Any, fact: Any) -
     debited = b.accounts[hold.debit]
     credited = b.accounts[hold.credit]
     code = judge_hold(c, i, flags, hold, debited, credited, fact.timestamp)
-    if code == 0 and flags & _IMPORTED:
-        if fact.timestamp <= b.scalars[LAST_LEG] or is_stamp_of_account(b, fact.timestamp):
-            code = Result.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS.value
+    if code == 0 and flags & _IMPORTED and regresses(b, fact.timestamp):
+        code = Result.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS.value
     if code == 0 and flags & _POST:
         if debited.flags & _CLOSED:
             code = Result.DEBIT_ACCOUNT_ALREADY_CLOSED.value
@@ -314,7 +330,7 @@ def judge_settling_form(c: Any, i: Any, flags: Any) -> Any:
 def look_elsewhere(b: Any, c: Any, i: Any, loaded: Any) -> Any:
     """What is known of a pending id that is no hold in memory: fills `seen` if it was one."""
     hi, lo = c.pending_id[i, 0], c.pending_id[i, 1]
-    row = find_row(b, hi, lo)
+    row = find_row(b, hi, lo, hash_id(hi, lo, b.scalars[SEED]))
     if row >= 0:
         if b.rows[row].flags & _BURNT:
             return Result.PENDING_TRANSFER_NOT_FOUND.value
@@ -339,9 +355,7 @@ def look_elsewhere(b: Any, c: Any, i: Any, loaded: Any) -> Any:
 
 
 @part
-def judge_hold(
-    c: Any, i: Any, flags: Any, hold: Any, debited: Any, credited: Any, timestamp: Any
-) -> Any:
+def judge_hold(c: Any, i: Any, flags: Any, hold: Any, debited: Any, credited: Any, timestamp: Any) -> Any:
     """What phase 4 asks about the hold."""
     if not is_zero(c.debit, i) and (c.debit[i, 0] != debited.id_hi or c.debit[i, 1] != debited.id_lo):
         return Result.PENDING_TRANSFER_HAS_DIFFERENT_DEBIT_ACCOUNT_ID.value

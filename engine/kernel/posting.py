@@ -1,8 +1,8 @@
 """Posting: batches and chains of legs, one leg after the other, to completion.
 
-A leg is judged; an accepted one becomes a fact, which is applied at once, so that the next leg sees it. A chain
-remembers the counters as they were when it began. If a member fails, what the chain did is taken back, newest
-first, before the culprit's id is burnt if its refusal was transient.
+A leg is judged; an accepted one becomes a fact, which is applied at once, so that the next leg sees it. A
+chain remembers the counters as they were when it began. If a member fails, what the chain did is taken
+back, newest first, before the culprit's id is burnt if its refusal was transient.
 """
 
 from typing import Any, Final
@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 
 from engine.kernel.accounts import add_account, find_account
+from engine.kernel.batches import are_offsets, are_opens
 from engine.kernel.compiled import entry, part, prefetch, seldom
 from engine.kernel.facts import apply, copy_scalars, undo_chain
 from engine.kernel.index import hash_id, home, likely_row
@@ -18,11 +19,13 @@ from engine.kernel.judge import judge_leg
 from engine.kernel.shapes import (
     ANSWERS_TYPE,
     BOOKS_TYPE,
+    COUNTS,
     GENERATION,
     INT64_INPUT,
     LAST_TIMESTAMP,
     LOADED_TYPE,
     LOOKAHEAD,
+    LOOKAHEAD_RING,
     SEED,
     SLOT_COUNT,
     columns_type,
@@ -41,36 +44,54 @@ _TRANSIENT: Final = np.array([code in TRANSIENT for code in range(256)])
 
 
 @part
-def look_ahead(b: Any, c: Any, start: Any) -> None:
-    """Asks for the memory that the next `LOOKAHEAD` legs will need: first index slots, then the rows behind them."""
-    end = min(start + LOOKAHEAD, c.amount.size)
-    seed = b.scalars[SEED]
-    mask = b.account_slots.size - 1
-    hold_mask = b.hold_slots.size - 1
-    window = place_of(b.scalars, b.scalars[GENERATION]) * b.scalars[SLOT_COUNT]
-    window_mask = b.scalars[SLOT_COUNT] - 1
-    for i in range(start, end):
-        place = 3 * (i - start)
-        b.hashes[place] = hash_id(c.debit[i, 0], c.debit[i, 1], seed)
-        b.hashes[place + 1] = hash_id(c.credit[i, 0], c.credit[i, 1], seed)
-        prefetch(b.account_slots, home(b.hashes[place], mask), 0)
-        prefetch(b.account_slots, home(b.hashes[place + 1], mask), 0)
-        prefetch(b.row_slots, window + home(hash_id(c.id[i, 0], c.id[i, 1], seed), window_mask), 0)
-        if c.flags[i] & _SETTLING:
-            b.hashes[place + 2] = hash_id(c.pending_id[i, 0], c.pending_id[i, 1], seed)
-            prefetch(b.hold_slots, home(b.hashes[place + 2], hold_mask), 0)
-    for i in range(start, end):
-        place = 3 * (i - start)
-        for side in range(2):
-            row = likely_row(b.account_slots, mask, b.hashes[place + side])
-            if row >= 0:
-                for line in range(3):
-                    prefetch(b.accounts, row, line * _LINE)
-        if c.flags[i] & _SETTLING:
-            row = likely_row(b.hold_slots, hold_mask, b.hashes[place + 2])
-            if row >= 0:
-                prefetch(b.holds, row, 0)
-                prefetch(b.holds, row, _LINE)
+def seek_slots(b: Any, c: Any, i: Any) -> None:
+    """Asks for the index slots that leg `i` will need; keeps the hashes of its ids."""
+    if i >= c.amount.size:
+        return
+    s = b.scalars
+    place = 4 * (i % LOOKAHEAD_RING)
+    b.digests[place] = hash_id(c.debit[i, 0], c.debit[i, 1], s[SEED])
+    b.digests[place + 1] = hash_id(c.credit[i, 0], c.credit[i, 1], s[SEED])
+    b.digests[place + 2] = hash_id(c.id[i, 0], c.id[i, 1], s[SEED])
+    prefetch(b.account_slots, home(b.digests[place], b.account_slots.size - 1), 0)
+    prefetch(b.account_slots, home(b.digests[place + 1], b.account_slots.size - 1), 0)
+    window = place_of(s, s[GENERATION]) * s[SLOT_COUNT]
+    prefetch(b.row_slots, window + home(b.digests[place + 2], s[SLOT_COUNT] - 1), 0)
+    if c.flags[i] & _SETTLING:
+        b.digests[place + 3] = hash_id(c.pending_id[i, 0], c.pending_id[i, 1], s[SEED])
+        prefetch(b.hold_slots, home(b.digests[place + 3], b.hold_slots.size - 1), 0)
+
+
+@part
+def seek_rows(b: Any, c: Any, i: Any) -> None:
+    """Asks for the rows behind the slots of leg `i`; keeps where its accounts probably are."""
+    if i >= c.amount.size:
+        return
+    place = i % LOOKAHEAD_RING
+    if c.flags[i] & _SETTLING:
+        row = likely_row(b.hold_slots, b.hold_slots.size - 1, b.digests[4 * place + 3])
+        if row >= 0:
+            prefetch(b.holds, row, 0)
+            prefetch(b.holds, row, _LINE)
+        return
+    for side in range(2):
+        row = likely_row(b.account_slots, b.account_slots.size - 1, b.digests[4 * place + side])
+        b.hints[2 * place + side] = row
+        if row >= 0:
+            for line in range(3):
+                prefetch(b.accounts, row, line * _LINE)
+
+
+@part
+def look_ahead(b: Any, c: Any, i: Any) -> None:
+    """Gets memory under way for legs to come: slots two steps ahead of leg `i`, rows one step ahead."""
+    if i == 0:
+        for first in range(2 * LOOKAHEAD):
+            seek_slots(b, c, np.int64(first))
+        for first in range(LOOKAHEAD):
+            seek_rows(b, c, np.int64(first))
+    seek_slots(b, c, i + 2 * LOOKAHEAD)
+    seek_rows(b, c, i + LOOKAHEAD)
 
 
 @seldom
@@ -131,22 +152,6 @@ def fail_members(answers: Any, start: Any, culprit: Any, stamp: Any) -> None:
         answers.amount[i] = 0
 
 
-@seldom
-def is_block(offsets: Any, before: Any, count: Any) -> Any:
-    """Whether batches follow each other and cover all legs, and opens stand before legs in ascending order."""
-    if offsets.size == 0 or offsets[0] != 0 or offsets[offsets.size - 1] != count:
-        return False
-    for batch in range(offsets.size - 1):
-        if offsets[batch] > offsets[batch + 1]:
-            return False
-    last = np.int64(0)
-    for number in range(before.size):
-        if not last <= before[number] < count:
-            return False
-        last = before[number]
-    return True
-
-
 @entry(
     BOOKS_TYPE,
     columns_type(LegColumns, LEG_COLUMN_SPEC),
@@ -156,7 +161,7 @@ def is_block(offsets: Any, before: Any, count: Any) -> Any:
     types.int64,
     types.int64,
     ANSWERS_TYPE,
-    returns=types.UniTuple(types.int64, 2),
+    returns=COUNTS,
 )
 def post_legs(
     b: Any, c: Any, offsets: Any, opens: Any, loaded: Any, allowed: Any, now: Any, answers: Any
@@ -166,13 +171,12 @@ def post_legs(
     (−1, −1) if the block is not one: then nothing was done.
     """
     s = b.scalars
-    if not is_block(offsets, opens.before, c.amount.size):
+    if not (are_offsets(offsets, c.amount.size) and are_opens(opens.before, c.amount.size)):
         return np.int64(-1), np.int64(-1)
     facts = np.int64(0)
     opened = np.int64(0)
     next_open = np.int64(0)
     open_count = opens.before.size
-    looked_ahead = np.int64(0)
     for batch in range(offsets.size - 1):
         start, end = offsets[batch], offsets[batch + 1]
         if start == end:
@@ -184,13 +188,11 @@ def post_legs(
         batch_time = max(now, s[LAST_TIMESTAMP] + events)
         batch_imported = (c.flags[start] & _IMPORTED) != 0
         stamp = batch_time - events
-        chain = np.int64(-1)  # its first leg, −1 = none
+        chain: Any = np.int64(-1)  # its first leg, −1 = none
         broken = False
         facts_before, opened_before = facts, opened
         for i in range(start, end):
-            if i == looked_ahead:
-                look_ahead(b, c, i)
-                looked_ahead += LOOKAHEAD
+            look_ahead(b, c, i)
             linked = (c.flags[i] & _LINKED) != 0
             opens_now = next_open < opens_end and opens.before[next_open] == i
             if chain < 0 and (linked or opens_now):
@@ -205,9 +207,9 @@ def post_legs(
             fact = answers.facts[facts]
             hold = np.int64(-1)
             if linked and i == end - 1:
-                code = np.int64(Result.LINKED_EVENT_CHAIN_OPEN.value)
+                code = Result.LINKED_EVENT_CHAIN_OPEN.value
             elif broken:
-                code = np.int64(Result.LINKED_EVENT_FAILED.value)
+                code = Result.LINKED_EVENT_FAILED.value
             else:
                 code, hold = judge_leg(b, c, i, loaded, stamp, batch_time, batch_imported, allowed, fact)
             answers.status[i] = code
@@ -218,7 +220,7 @@ def post_legs(
                 answers.timestamp[i] = stamp
                 answers.amount[i] = 0
             if code == Result.CREATED.value:
-                apply(b, fact, hold)
+                apply(b, fact, b.digests[4 * (i % LOOKAHEAD_RING) + 2], hold)
                 facts += 1
             else:
                 if chain >= 0 and not broken:
@@ -229,7 +231,7 @@ def post_legs(
                 if _TRANSIENT[code]:
                     fact = answers.facts[facts]
                     make_burnt(c, i, stamp, fact)
-                    apply(b, fact, -1)
+                    apply(b, fact, b.digests[4 * (i % LOOKAHEAD_RING) + 2], hold)
                     facts += 1
             if not linked:
                 chain = np.int64(-1)

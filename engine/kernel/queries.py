@@ -8,7 +8,8 @@ from numba import types
 from engine.kernel.accounts import find_account
 from engine.kernel.compiled import entry, part, seldom
 from engine.kernel.holds import find_hold
-from engine.kernel.shapes import BOOKS_TYPE, IDS_INPUT, WATERMARK, column_of, columns_type
+from engine.kernel.index import hash_id
+from engine.kernel.shapes import BOOKS_TYPE, IDS_INPUT, SEED, WATERMARK, column_of, columns_type
 from engine.kernel.window import FUTURE_MS, find_row, is_uuid7, unix_ms
 from engine.layout import LEG_COLUMN_SPEC, LegColumns, LegFlag
 
@@ -53,7 +54,8 @@ def is_stray(strays: Any, hi: Any, lo: Any) -> Any:
 
 @part
 def is_new(s: Any, strays: Any, newest: Any, hi: Any, lo: Any) -> Any:
-    """Whether an id that is not in memory was never seen: younger than all dropped, and not from the future."""
+    """Whether an id that is not in memory was never seen: younger than all dropped, and not from the
+    future."""
     if not (is_uuid7(hi, lo) and s[WATERMARK] < unix_ms(hi) <= newest):
         return False
     return strays.shape[0] == 0 or not is_stray(strays, hi, lo)
@@ -68,23 +70,24 @@ def is_new(s: Any, strays: Any, newest: Any, hi: Any, lo: Any) -> Any:
     returns=types.int64,
 )
 def unknown_ids(b: Any, c: Any, strays: Any, now: Any, unknown: Any) -> Any:
-    """Writes the ids that only PostgreSQL can tell to `unknown`, twice as long as the columns; returns how many."""
+    """Writes the ids that only PostgreSQL can tell to `unknown`, twice as long as the columns; returns how
+    many."""
     s = b.scalars
     newest = now // 1_000_000 + FUTURE_MS
     count = 0
     for i in range(c.amount.size):
         flags = c.flags[i]
         hi, lo = c.id[i, 0], c.id[i, 1]
-        if not (flags & _OF_MOVE or is_new(s, strays, newest, hi, lo) or is_no_id(hi, lo)):
-            if find_row(b, hi, lo) < 0:
-                unknown[count, 0] = hi
-                unknown[count, 1] = lo
-                count += 1
+        needless = flags & _OF_MOVE or is_new(s, strays, newest, hi, lo) or is_no_id(hi, lo)
+        if not needless and find_row(b, hi, lo, hash_id(hi, lo, s[SEED])) < 0:
+            unknown[count, 0] = hi
+            unknown[count, 1] = lo
+            count += 1
         if flags & _SETTLING:
             hi, lo = c.pending_id[i, 0], c.pending_id[i, 1]
             if is_new(s, strays, newest, hi, lo) or is_no_id(hi, lo):
                 continue
-            if find_hold(b, hi, lo) < 0 and find_row(b, hi, lo) < 0:
+            if find_hold(b, hi, lo) < 0 and find_row(b, hi, lo, hash_id(hi, lo, s[SEED])) < 0:
                 unknown[count, 0] = hi
                 unknown[count, 1] = lo
                 count += 1

@@ -1,6 +1,7 @@
 """Replay: applying what the log says happened, without judging it again.
 
-The same functions change state as when the facts were made, so a replayed ledger is array for array the live one.
+The same functions change state as when the facts were made, so a replayed ledger is array for array the
+live one.
 """
 
 from typing import Any, Final
@@ -56,7 +57,8 @@ def replay_guards(b: Any, facts: Any) -> Any:
 
 @entry(BOOKS_TYPE, LEG_FACTS_INPUT, returns=types.int64)
 def replay_legs(b: Any, facts: Any) -> Any:
-    """Applies legs, expiries and burnt ids; returns how many could be, all unless the log names what is not there."""
+    """Applies legs, expiries and burnt ids; returns how many could be, all unless the log names what is not
+    there."""
     s = b.scalars
     window = place_of(s, s[GENERATION]) * s[SLOT_COUNT]
     mask = s[SLOT_COUNT] - 1
@@ -65,13 +67,14 @@ def replay_legs(b: Any, facts: Any) -> Any:
         ahead = i + LOOKAHEAD
         if ahead < facts.size:
             coming = facts[ahead]
-            prefetch(b.row_slots, window + home(hash_id(coming.id_hi, coming.id_lo, s[SEED]), mask), 0)
+            digest = hash_id(coming.id_hi, coming.id_lo, s[SEED])
+            prefetch(b.row_slots, window + home(digest, mask), 0)
             for line in range(3):
                 prefetch(b.accounts, np.int64(coming.debit), line * _LINE)
                 prefetch(b.accounts, np.int64(coming.credit), line * _LINE)
         fact = facts[i]
         if not fact.flags & _BURNT and not (0 <= fact.debit < count and 0 <= fact.credit < count):
             return i
-        if not apply(b, fact, np.int64(-1)):
+        if not apply(b, fact, hash_id(fact.id_hi, fact.id_lo, s[SEED]), np.int64(-1)):
             return i
     return facts.size

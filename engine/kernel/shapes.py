@@ -1,11 +1,11 @@
 """How the ledger's state lies in arrays, and the types of the kernel's arguments.
 
-All state of a ledger is in one `Books`: arrays, and `scalars`, an array of counters whose places are named here.
-The window's generations form a ring: generation g uses ring place g % generations_max, that is rows
+All state of a ledger is in one `Books`: arrays, and `scalars`, an array of counters whose places are named
+here. The window's generations form a ring: generation g uses ring place g % generations_max, that is rows
 `place * row_capacity` onwards, index slots `place * slot_count` onwards, and a block of scalars of its own.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
@@ -17,9 +17,6 @@ from engine.layout import (
     ACCOUNT_FACT,
     GUARD_FACT,
     LEG_FACT,
-    AccountColumns,
-    LegColumns,
-    OpenColumns,
 )
 
 LEG_ROW = np.dtype(
@@ -27,7 +24,10 @@ LEG_ROW = np.dtype(
         ("id_hi", "u8"),
         ("id_lo", "u8"),
         ("amount", "i8"),
-        ("timestamp", "i8"),  # of a burnt id: that of the leg or expiry before, so that rows are in order of time
+        (
+            "timestamp",
+            "i8",
+        ),  # of a burnt id: that of the leg or expiry before, so that rows are in order of time
         ("debit", "i4"),
         ("credit", "i4"),
         ("side", "i4"),  # 1 + its row among the side rows, 0 = none
@@ -111,10 +111,13 @@ STATE_SCALARS: Final = (
     "watermark",
     "dropped_leg",
 )
-"""Names of the first scalars, which a ledger's state holds; the others follow from them or from its settings."""
+"""Names of the first scalars, which a ledger's state holds; the others follow from them or from its
+settings."""
 
-LOOKAHEAD: Final = 32
+LOOKAHEAD: Final = 16
 """How many legs ahead memory is asked for."""
+LOOKAHEAD_RING: Final = 64
+"""For how many legs what was found out on the way is kept: a power of two above twice `LOOKAHEAD`."""
 
 
 class Books(NamedTuple):
@@ -131,7 +134,8 @@ class Books(NamedTuple):
     row_slots: npt.NDArray[np.uint64]
     strays: npt.NDArray[np.uint64]  # (n, 2): ids, per generation
     saved: npt.NDArray[np.int64]  # scratch: `scalars` as they were when the present chain began
-    hashes: npt.NDArray[np.uint64]  # scratch: of ids that are being looked ahead for
+    digests: npt.NDArray[np.uint64]  # scratch: hashes of the ids of the legs that were looked ahead for
+    hints: npt.NDArray[np.int64]  # scratch: the likely rows of their accounts
     seen: npt.NDArray[np.void]  # scratch: one HOLD, the one being posted or voided
 
 
@@ -171,27 +175,27 @@ _INPUT = {
     np.uint32: column_of(types.uint32, writable=False),
     np.uint16: column_of(types.uint16, writable=False),
 }
+COUNTS: Final = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
 INT64_INPUT: Final = column_of(types.int64, writable=False)
 IDS_INPUT: Final = column_of(types.uint64, 2, writable=False)
 
-BOOKS_TYPE: Final = types.NamedTuple(
+_named_tuple: Any = types.NamedTuple  # untyped
+BOOKS_TYPE: Final = _named_tuple(
     [
         _INT64S, rows_of(ACCOUNT), _UINT64S, rows_of(HOLD), _INT64S, _UINT64S, rows_of(LEG_ROW),
-        rows_of(SIDE_ROW), _UINT64S, column_of(types.uint64, 2), _INT64S, _UINT64S, rows_of(HOLD),
+        rows_of(SIDE_ROW), _UINT64S, column_of(types.uint64, 2), _INT64S, _UINT64S, _INT64S, rows_of(HOLD),
     ],
     Books,
 )  # fmt: skip
-LOADED_TYPE: Final = types.NamedTuple([rows_of(LEG_FACT, False), column_of(types.uint8, 1, False)], Loaded)
-ANSWERS_TYPE: Final = types.NamedTuple(
+LOADED_TYPE: Final = _named_tuple([rows_of(LEG_FACT, False), column_of(types.uint8, 1, False)], Loaded)
+ANSWERS_TYPE: Final = _named_tuple(
     [column_of(types.uint8), _INT64S, _INT64S, rows_of(LEG_FACT), rows_of(ACCOUNT_FACT), _INT64S], Answers
 )
 
 
-def columns_type(
-    columns: type[NamedTuple], spec: dict[str, tuple[int, type[np.generic]]]
-) -> types.NamedTuple:
-    """The Numba type of read-only columns, after their spec in `engine.layout`."""
-    return types.NamedTuple(
+def columns_type(columns: Any, spec: dict[str, tuple[int, type[np.generic]]]) -> types.Type:
+    """The Numba type of read-only columns, a named tuple, after their spec in `engine.layout`."""
+    return _named_tuple(  # type: ignore[no-any-return]
         [IDS_INPUT if spec[name][0] == 2 else _INPUT[spec[name][1]] for name in columns._fields], columns
     )
 

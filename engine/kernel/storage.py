@@ -6,7 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.kernel import shapes, upkeep
-from engine.kernel.shapes import BLOCK, GENERATIONS, HOLD, LEG_ROW, LOOKAHEAD, SIDE_ROW, STATE_SCALARS, Books
+from engine.kernel.shapes import (
+    BLOCK,
+    GENERATIONS,
+    HOLD,
+    LEG_ROW,
+    LOOKAHEAD_RING,
+    SIDE_ROW,
+    STATE_SCALARS,
+    Books,
+)
 from engine.layout import ACCOUNT, AMOUNT_MAX
 
 STRAYS_PER_GENERATION: Final = 1 << 14
@@ -47,7 +56,8 @@ def make_books(
         row_slots=np.zeros(generations * slots, np.uint64),
         strays=np.empty((generations * STRAYS_PER_GENERATION, 2), np.uint64),
         saved=scalars.copy(),
-        hashes=np.zeros(3 * LOOKAHEAD, np.uint64),
+        digests=np.zeros(4 * LOOKAHEAD_RING, np.uint64),
+        hints=np.zeros(2 * LOOKAHEAD_RING, np.int64),
         seen=np.zeros(1, HOLD),
     )
     upkeep.begin_generation(books)
@@ -129,7 +139,9 @@ def load(books: Books, state: State) -> Books:
     s = books.scalars
     generation, dropped = int(state["generation"]), int(state["dropped"])
     if generation - dropped >= int(s[shapes.RING]):
-        raise ValueError(f"the state has {generation - dropped + 1} generations, there is room for {s[shapes.RING]}")
+        raise ValueError(
+            f"the state has {generation - dropped + 1} generations, there is room for {s[shapes.RING]}"
+        )
     books = reserve_accounts(books, int(state["account_count"]))
     books = reserve_holds(books, int(state["hold_count"]))
     for place, name in enumerate(STATE_SCALARS):
@@ -141,9 +153,8 @@ def load(books: Books, state: State) -> Books:
     for number in range(dropped, generation + 1):
         block = np.asarray(state[f"generation.{number}"])
         if block[shapes.ROWS] > s[shapes.ROW_CAPACITY]:
-            raise ValueError(
-                f"generation {number} has {block[shapes.ROWS]} rows, there is room for {s[shapes.ROW_CAPACITY]}"
-            )
+            rows, room = block[shapes.ROWS], s[shapes.ROW_CAPACITY]
+            raise ValueError(f"generation {number} has {rows} rows, there is room for {room}")
         block_of(books, number)[:] = block
         for name, span in _spans(books, number).items():
             span[:] = state[f"{name}.{number}"]

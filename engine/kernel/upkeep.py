@@ -82,7 +82,8 @@ def index_holds(b: Any) -> None:
 
 @entry(BOOKS_TYPE)
 def clear_oldest(b: Any) -> None:
-    """Empties the index of the oldest generation, forgets the holds that were resolved in it, and drops it."""
+    """Empties the index of the oldest generation, forgets the holds that were resolved in it, and drops
+    it."""
     s = b.scalars
     first = place_of(s, s[DROPPED]) * s[SLOT_COUNT]
     for slot in range(first, first + s[SLOT_COUNT]):
@@ -162,4 +163,4 @@ def expire_holds(b: Any, numbers: Any, time: Any, facts: Any) -> None:
         fact.code = hold.code
         fact.flags = _EXPIRY
         fact._pad = 0
-        apply(b, fact, numbers[i])
+        apply(b, fact, _ZERO, numbers[i])

@@ -1,9 +1,10 @@
 """The id window: what was seen lately, in generations of fixed size.
 
-A leg's id is looked for in every generation whose range of upper 48 bits has it; a fresh UUIDv7 is in the range of
-the newest one only. When a generation is dropped its newest UUIDv7 time becomes the watermark: an id that is
-younger was never dropped. Ids that were far in the future when they were seen would raise that watermark into the
-future, so they are kept apart as strays, and by id for ever once dropped, as far as there is room.
+A leg's id is looked for in every generation whose range of upper 48 bits has it; a fresh UUIDv7 is in the
+range of the newest one only. When a generation is dropped its newest UUIDv7 time becomes the watermark: an
+id that is younger was never dropped. Ids that were far in the future when they were seen would raise that
+watermark into the future, so they are kept apart as strays, and by id for ever once dropped, as far as
+there is room.
 """
 
 from typing import Any, Final
@@ -67,11 +68,10 @@ def place_of(s: Any, generation: Any) -> Any:
 
 
 @part
-def find_row(b: Any, hi: Any, lo: Any) -> Any:
+def find_row(b: Any, hi: Any, lo: Any, digest: Any) -> Any:
     """The row of an id in `rows`, in whichever generation it is, or −1."""
     s = b.scalars
     time = unix_ms(hi)
-    digest = hash_id(hi, lo, s[SEED])
     mask = s[SLOT_COUNT] - 1
     generation = s[GENERATION]
     place = place_of(s, generation)
@@ -103,8 +103,8 @@ def note_time(s: Any, strays: Any, block: Any, place: Any, hi: Any, lo: Any) -> 
 
 
 @part
-def remember(b: Any, fact: Any) -> None:
-    """Adds a fact to the present generation; there is room."""
+def remember(b: Any, fact: Any, digest: Any) -> None:
+    """Adds a fact to the present generation; there is room. `digest` is the hash of its id."""
     s = b.scalars
     place = place_of(s, s[GENERATION])
     block = GENERATIONS + place * BLOCK
@@ -122,7 +122,6 @@ def remember(b: Any, fact: Any) -> None:
     row.side = side_of(b, block, place, fact)
     s[LAST_ROW] = max(s[LAST_ROW], fact.timestamp)
     if not fact.flags & _NO_ID:
-        digest = hash_id(fact.id_hi, fact.id_lo, s[SEED])
         insert(b.row_slots, place * s[SLOT_COUNT], s[SLOT_COUNT] - 1, number, digest)
         time = unix_ms(fact.id_hi)
         s[block + LOW] = min(s[block + LOW], time)
@@ -133,8 +132,11 @@ def remember(b: Any, fact: Any) -> None:
 
 @part
 def side_of(b: Any, block: Any, place: Any, fact: Any) -> Any:
-    """The number of a side row with the fact's rarer fields: none, the last one if it has the same, or a new one."""
-    wide = fact.user_data_128_hi | fact.user_data_128_lo | fact.user_data_64 | fact.pending_hi | fact.pending_lo
+    """The number of a side row with the fact's rarer fields: none, the last one if it has the same, or a
+    new one."""
+    wide = (
+        fact.user_data_128_hi | fact.user_data_128_lo | fact.user_data_64 | fact.pending_hi | fact.pending_lo
+    )
     if wide == _ZERO and fact.user_data_32 == 0 and fact.timeout == 0 and fact.held == 0:
         return np.int32(0)
     s = b.scalars
