@@ -1,10 +1,14 @@
 """The gateway as an ASGI application: routes, codecs, limits and error handling around one engine."""
 
+from functools import cache
 from typing import Any, Final
 
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.enums import ParamType
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import ParameterKwarg
 
 from actors.runtime import Engine
 from gateway import openapi
@@ -16,7 +20,6 @@ from gateway.wire import TYPE_DECODERS
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 """The largest body; a full request of bare legs as JSON fits."""
 MEDIA_TYPE: Final = "application/json"
-NOT_PARAMETERS: Final = frozenset({"engine", "data", "request", "state", "wait_lsn"})
 HANDLERS: Final = (
     *parties.handlers,
     *things.handlers,
@@ -52,11 +55,11 @@ async def _check_request(request: Request[Any, Any, Any]) -> None:
     The second is also what keeps a web page in somebody's browser from posting to an engine on their machine:
     a browser sends JSON across origins only after asking, and nobody here says yes.
     """
-    known = request.route_handler.parsed_fn_signature.parameters
+    known = _parameter_names(request.route_handler)
     for name in request.query_params:
         if name not in known:
-            accepted = ", ".join(sorted(set(known) - NOT_PARAMETERS - request.path_params.keys()))
-            raise gateway_problem("unknown_parameter", f"There is no parameter {name!r}.", name, accepted)
+            problem = f"There is no parameter {name!r}."
+            raise gateway_problem("unknown_parameter", problem, name, ", ".join(known))
     if request.method in {"POST", "PATCH", "PUT"}:
         given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if given != MEDIA_TYPE:
@@ -66,3 +69,16 @@ async def _check_request(request: Request[Any, Any, Any]) -> None:
                 "Content-Type",
                 MEDIA_TYPE,
             )
+
+
+@cache
+def _parameter_names(handler: HTTPRouteHandler) -> tuple[str, ...]:
+    """The names of a route's query parameters."""
+    injected = handler.resolve_dependencies()
+    return tuple(
+        field.kwarg_definition.name or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if name not in injected
+        and isinstance(field.kwarg_definition, ParameterKwarg)
+        and field.kwarg_definition.param_type is ParamType.QUERY
+    )

@@ -125,7 +125,7 @@ def serve(
                 ExitCode.USAGE,
                 f"{host} can be reached from other machines, and there is no login yet: "
                 "whoever connects could move money.",
-                "Listen on 127.0.0.1 behind a proxy that authenticates, or accept that with --insecure-listen.",
+                "Listen on 127.0.0.1 behind a proxy with a login, or accept that with --insecure-listen.",
             )
         settings = engine_settings(data_dir, database_url, takeover=takeover)
         listener = bind(host, port)

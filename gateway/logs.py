@@ -18,7 +18,9 @@ def configure_logs(level: int = logging.INFO) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    renderer: Any = structlog.processors.JSONRenderer()
+    if on_terminal:  # never with the values of variables, which may be anybody's
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     tail = [] if on_terminal else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[*shared, *tail, renderer],

@@ -144,12 +144,12 @@ _CONTENT: Final = frozenset(
 
 
 def refusal_status(code: str) -> int:
-    """The status of a refusal: 422 for its content, 404 for its Move, 503 to try later, else 409."""
+    """The status of a refusal: 422 for its content, 404 for its Move, else 409."""
     if code in _CONTENT:
         return HTTPStatus.UNPROCESSABLE_ENTITY
     if code == Refusal.MOVE_NOT_FOUND:
         return HTTPStatus.NOT_FOUND
-    return HTTPStatus.SERVICE_UNAVAILABLE if code == Refusal.WINDOW_FULL else HTTPStatus.CONFLICT
+    return HTTPStatus.CONFLICT
 
 
 _FIELD: Final = re.compile(r"([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)?): ")
@@ -161,7 +161,6 @@ def refusal(code: str, message: str, where: str = "", headers: Mapping[str, str]
     status = refusal_status(code)
     if not where and (named := _FIELD.match(message)):
         where = named[1]
-    retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return Problem(
         status, code, _sentence(message or title_of(code)), where, headers={**retry, **(headers or {})}
     )
@@ -281,21 +280,37 @@ _CODE_OF_STATUS: Final = {
 def _http_problem(exc: HTTPException) -> Problem:
     code = _CODE_OF_STATUS.get(exc.status_code, "internal_error")
     status, title = GATEWAY_CODES[code]
-    headers = {name: value for name, value in (exc.headers or {}).items() if name.lower() == "allow"}
-    return Problem(status, code, f"{title}.", headers=headers)
+    return Problem(status, code, f"{title}.")
 
 
 def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
     """Send `exc` as a problem. An exception nobody foresaw is logged with its stack and answered with 500."""
     problem = problem_of(exc)
+    headers = problem.headers
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _logger.error("request failed", method=request.method, path=request.url.path, exc_info=exc)
+    elif problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {**headers, "Allow": ", ".join(sorted(_methods_of(request)))}
     return Response(
         msgspec.json.encode(problem.details),
         status_code=problem.status,
-        headers=problem.headers,
+        headers=headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def _methods_of(request: Request[Any, Any, Any]) -> set[str]:
+    """What the path of a request would have taken."""
+    parts = request.url.path.rstrip("/").split("/")
+    methods: set[str] = set()
+    for route in request.app.routes:
+        template = route.path_format.split("/")
+        if len(template) == len(parts) and all(
+            expected.startswith("{") or expected == given
+            for expected, given in zip(template, parts, strict=True)
+        ):
+            methods |= set(route.methods)
+    return methods
 
 
 def example_of(code: str) -> dict[str, Any]:

@@ -448,9 +448,9 @@ class LegDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pending_id: UUID | None = None
     timeout: Unsigned32 = 0
     user_data_128: UUID | None = None
-    user_data_64: Unsigned64 = Unsigned64(0)
+    user_data_64: Unsigned64 | None = None
     user_data_32: Unsigned32 = 0
-    timestamp: Instant = Instant(0)
+    timestamp: Instant | None = None
     if_debit_version: Version = 0
     if_credit_version: Version = 0
 

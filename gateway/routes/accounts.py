@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 from litestar import get, patch, post
 from litestar.openapi.spec import Example
-from litestar.params import Body, Parameter
+from litestar.params import Body, QueryParameter
 
 from actors.errors import InvalidRequest, NotFound
 from actors.runtime import AccountDraft as OpenAccount
@@ -27,6 +27,7 @@ from gateway.routes.parameters import (
     LIMIT_DEFAULT,
     Cursor,
     EngineOf,
+    IdInPath,
     Limit,
     WaitLsn,
     read_after,
@@ -99,12 +100,13 @@ ENTRY: Final = {
 HISTORY: Final = {"leg": ENTRY["leg"], "timestamp": STAMP, "counters": COUNTERS}
 
 Side = Annotated[
-    Literal["debit", "credit"] | None, Parameter(description="Only debits or only credits of the account.")
+    Literal["debit", "credit"] | None,
+    QueryParameter(description="Only debits or only credits of the account."),
 ]
-Start = Annotated[Instant | None, Parameter(description="The earliest recording time, inclusive.")]
-End = Annotated[Instant | None, Parameter(description="The latest recording time, inclusive.")]
-Code = Annotated[int, Parameter(ge=0, le=65535, description="Only legs with this code; 0 = any.")]
-Order = Annotated[Literal["newest", "oldest"], Parameter(description="Which come first.")]
+Start = Annotated[Instant | None, QueryParameter(description="The earliest recording time, inclusive.")]
+End = Annotated[Instant | None, QueryParameter(description="The latest recording time, inclusive.")]
+Code = Annotated[int, QueryParameter(ge=0, le=65535, description="Only legs with this code; 0 = any.")]
+Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]
 
 
 @post(
@@ -159,11 +161,13 @@ async def open_account(
 async def find_accounts(
     engine: EngineOf,
     key: Annotated[
-        str | None, Parameter(description="Exactly this key; with `asset` exactly one account.")
+        str | None, QueryParameter(description="Exactly this key; with `asset` exactly one account.")
     ] = None,
-    asset: Annotated[str | None, Parameter(description="Code of the asset; goes with `key`.")] = None,
-    prefix: Annotated[str | None, Parameter(min_length=2, description="Keys that start with this.")] = None,
-    party: Annotated[UUID | None, Parameter(description="Accounts of this Party.")] = None,
+    asset: Annotated[str | None, QueryParameter(description="Code of the asset; goes with `key`.")] = None,
+    prefix: Annotated[
+        str | None, QueryParameter(min_length=2, description="Keys that start with this.")
+    ] = None,
+    party: Annotated[UUID | None, QueryParameter(description="Accounts of this Party.")] = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
     wait_lsn: WaitLsn = None,
@@ -201,7 +205,9 @@ async def find_accounts(
     summary="One account",
     responses=answers(AccountView, VIEW, refusals=("invalid_parameter", "not_found")),
 )
-async def read_account(account_id: UUID, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[AccountView]:
+async def read_account(
+    account_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None
+) -> Answer[AccountView]:
     """The account as it is now."""
     return Answer(await _account(engine, account_id.int, wait_lsn))
 
@@ -228,7 +234,7 @@ async def _account(engine: Engine, id: int, wait_lsn: int | None) -> AccountView
     ),
 )
 async def change_guards(
-    account_id: UUID,
+    account_id: IdInPath,
     data: Annotated[GuardsPatch, Body(examples=[Example(value={"floor": -50000})])],
     engine: EngineOf,
 ) -> Answer[AccountView]:
@@ -260,13 +266,14 @@ async def change_guards(
     responses=answers(BalanceView, BALANCE, refusals=("invalid_parameter", "not_found", "projection_behind")),
 )
 async def read_balance(
-    account_id: UUID,
+    account_id: IdInPath,
     engine: EngineOf,
     at: Annotated[
-        Instant | None, Parameter(description="As of this recording time: after everything recorded by then.")
+        Instant | None,
+        QueryParameter(description="As of this recording time: after everything recorded by then."),
     ] = None,
     business: Annotated[
-        Instant | None, Parameter(description="As of this business time, whenever it was recorded.")
+        Instant | None, QueryParameter(description="As of this business time, whenever it was recorded.")
     ] = None,
     wait_lsn: WaitLsn = None,
 ) -> Answer[BalanceView]:
@@ -298,7 +305,7 @@ async def read_balance(
     ),
 )
 async def list_entries(
-    account_id: UUID,
+    account_id: IdInPath,
     engine: EngineOf,
     side: Side = None,
     start: Start = None,
@@ -329,7 +336,7 @@ async def list_entries(
     ),
 )
 async def list_history(
-    account_id: UUID,
+    account_id: IdInPath,
     engine: EngineOf,
     side: Side = None,
     start: Start = None,

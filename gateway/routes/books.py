@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from gateway.openapi import answers
 from gateway.routes.parameters import EngineOf, WaitLsn, read_after
@@ -34,7 +34,7 @@ EXAMPLE: Final = {
 )
 async def trial_balance(
     engine: EngineOf,
-    at: Annotated[Instant | None, Parameter(description="As of this recording time.")] = None,
+    at: Annotated[Instant | None, QueryParameter(description="As of this recording time.")] = None,
     wait_lsn: WaitLsn = None,
 ) -> Answer[TrialBalance]:
     """Summed over all accounts but roll-ups. Every difference is 0, or the books are wrong."""

@@ -16,7 +16,7 @@ from engine.results import Result
 from gateway.account_views import uuid_or_none
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import gateway_problem, refusal
-from gateway.routes.parameters import EngineOf, WaitLsn, read_after, written
+from gateway.routes.parameters import EngineOf, IdInPath, WaitLsn, read_after, written
 from gateway.schemas import LEGS_PER_REQUEST_MAX, LegDraft, LegResult, LegsAnswer, LegView
 from gateway.wire import Amount, Answer, Instant, JsonBody, Unsigned64
 
@@ -63,9 +63,9 @@ def columns_of(drafts: list[LegDraft], assets: dict[str, int]) -> LegColumns:
         pending_id=ids_column([_int(draft.pending_id) for draft in drafts]),
         timeout=[draft.timeout for draft in drafts],
         user_data_128=ids_column([_int(draft.user_data_128) for draft in drafts]),
-        user_data_64=[draft.user_data_64 for draft in drafts],
+        user_data_64=[draft.user_data_64 or 0 for draft in drafts],
         user_data_32=[draft.user_data_32 for draft in drafts],
-        timestamp=[draft.timestamp for draft in drafts],
+        timestamp=[draft.timestamp or 0 for draft in drafts],
         if_debit_version=[draft.if_debit_version for draft in drafts],
         if_credit_version=[draft.if_credit_version for draft in drafts],
     )
@@ -145,7 +145,7 @@ def _answer(drafts: list[LegDraft], outcome: LegAnswers) -> Answer[LegsAnswer]:
     summary="One leg",
     responses=answers(LegView, VIEW, refusals=("invalid_parameter", "not_found")),
 )
-async def read_leg(leg_id: UUID, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[LegView]:
+async def read_leg(leg_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[LegView]:
     """With everything resolved: what it inherited, and the amount that was really moved."""
     await read_after(engine, wait_lsn)
     found = await engine.queries.legs([leg_id.int])

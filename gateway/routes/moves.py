@@ -5,7 +5,7 @@ from uuid import UUID
 
 from litestar import get, post
 from litestar.openapi.spec import Example
-from litestar.params import Body, Parameter
+from litestar.params import Body, FromPath, FromQuery, QueryParameter
 
 from actors.errors import NotFound
 from actors.runtime import Engine
@@ -19,6 +19,7 @@ from gateway.routes.parameters import (
     LIMIT_DEFAULT,
     Cursor,
     EngineOf,
+    IdInPath,
     Limit,
     WaitLsn,
     new_id,
@@ -169,8 +170,8 @@ async def create_move(
     responses=answers(MoveAnswerView, ANSWER, refusals=[*REFUSALS, "move_not_found", "move_state_differs"]),
 )
 async def take_transition(
-    move_id: UUID,
-    transition: str,
+    move_id: IdInPath,
+    transition: FromPath[str],
     data: Annotated[TransitionDraft, Body(examples=[Example(value={})])],
     engine: EngineOf,
 ) -> Answer[MoveAnswerView]:
@@ -207,7 +208,7 @@ async def preview_move(
     summary="One Move",
     responses=answers(MoveView, VIEW, refusals=("invalid_parameter", "not_found")),
 )
-async def read_move(move_id: UUID, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[MoveView]:
+async def read_move(move_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[MoveView]:
     """With its lines, its steps and the Entries it wrote."""
     await read_after(engine, wait_lsn)
     found = await engine.queries.moves_by_id([move_id.int])
@@ -230,16 +231,16 @@ async def read_move(move_id: UUID, engine: EngineOf, wait_lsn: WaitLsn = None) -
 )
 async def list_moves(
     engine: EngineOf,
-    party: Annotated[UUID | None, Parameter(description="Payer or payee.")] = None,
-    payer: UUID | None = None,
-    payee: UUID | None = None,
-    kind: str | None = None,
-    state: str | None = None,
-    reference: Annotated[str | None, Parameter(description="Your own name for it.")] = None,
-    reverses: Annotated[UUID | None, Parameter(description="Moves that reverse this one.")] = None,
-    start: Annotated[Instant | None, Parameter(description="Created then or later.")] = None,
-    end: Annotated[Instant | None, Parameter(description="Created then or earlier.")] = None,
-    order: Annotated[Literal["newest", "oldest"], Parameter(description="Which come first.")] = "newest",
+    party: Annotated[UUID | None, QueryParameter(description="Payer or payee.")] = None,
+    payer: FromQuery[UUID | None] = None,
+    payee: FromQuery[UUID | None] = None,
+    kind: FromQuery[str | None] = None,
+    at_state: Annotated[str | None, QueryParameter(name="state")] = None,
+    reference: Annotated[str | None, QueryParameter(description="Your own name for it.")] = None,
+    reverses: Annotated[UUID | None, QueryParameter(description="Moves that reverse this one.")] = None,
+    start: Annotated[Instant | None, QueryParameter(description="Created then or later.")] = None,
+    end: Annotated[Instant | None, QueryParameter(description="Created then or earlier.")] = None,
+    order: Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")] = "newest",
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
     wait_lsn: WaitLsn = None,
@@ -253,7 +254,7 @@ async def list_moves(
         payer=id_or_zero(payer),
         payee=id_or_zero(payee),
         kind=kind or "",
-        state=state or "",
+        state=at_state or "",
         reference=reference,
         reverses=id_or_zero(reverses),
         timestamp_min=start or 0,

@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import time
 from typing import Annotated, Final, TypeVar
+from uuid import UUID
 
 from litestar.di import Dependency
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter, SkipValidationMarker
 
 from actors.errors import InvalidRequest
 from actors.runtime import Engine
@@ -22,13 +23,14 @@ WAIT_HEADER: Final = "Tessera-Wait-Lsn"
 WAIT_S: Final = 10
 NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
 
-EngineOf = Annotated[Engine, Dependency(skip_validation=True)]
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="How many at most.")]
-Cursor = Annotated[str | None, Parameter(description="`next` of the page before; opaque.")]
+EngineOf = Annotated[Engine, Dependency(), SkipValidationMarker()]
+IdInPath = Annotated[UUID, PathParameter(description="UUID text.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="How many at most.")]
+Cursor = Annotated[str | None, QueryParameter(description="`next` of the page before; opaque.")]
 WaitLsn = Annotated[
     int | None,
-    Parameter(
-        header=WAIT_HEADER,
+    HeaderParameter(
+        name=WAIT_HEADER,
         ge=0,
         description="See at least the log up to this position (a `Tessera-Lsn`); 0 = whatever there is. "
         "Without it, everything that was answered before.",

@@ -17,6 +17,7 @@ from gateway.routes.parameters import (
     LIMIT_DEFAULT,
     Cursor,
     EngineOf,
+    IdInPath,
     Limit,
     WaitLsn,
     new_id,
@@ -72,7 +73,7 @@ async def create_party(
     summary="One Party",
     responses=answers(PartyView, VIEW, refusals=("invalid_parameter", "not_found")),
 )
-async def read_party(party_id: UUID, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[PartyView]:
+async def read_party(party_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[PartyView]:
     """By its id."""
     await read_after(engine, wait_lsn)
     found = await engine.queries.parties([party_id.int])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from litestar import get, post
 from litestar.openapi.spec import Example
-from litestar.params import Body
+from litestar.params import Body, FromPath
 
 from actors.errors import NotFound
 from engine.commands import CreateThing
@@ -79,7 +79,7 @@ async def create_thing(
     summary="One Thing",
     responses=answers(ThingView, VIEW, refusals=("not_found",)),
 )
-async def read_thing(code: str, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[ThingView]:
+async def read_thing(code: FromPath[str], engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[ThingView]:
     """By its code."""
     await read_after(engine, wait_lsn)
     found = await engine.queries.things_by_code(engine.settings.tenant, [code])
