@@ -82,7 +82,7 @@ FIELDS: Final = frozenset(
         "timeout",
     }
 )
-"""Fields of a command that a kind must name to accept; the others (reference, metadata …) every Move takes."""
+"""Fields of a command that a kind must name to accept; the others (reference …) every Move takes."""
 LINE_COLUMNS: Final = frozenset({"things", "quantities", "amounts", "orders", "order_lines", "reasons"})
 CHECKS: Final = frozenset({"orders_ended"})
 """Checks in code that a transition may ask for. `orders_ended`: no order that a line reverses is still open
@@ -220,7 +220,7 @@ def kind_from_data(data: Any) -> MoveKind:
 
 
 def compile_kinds(kinds: Iterable[MoveKind], chart: Chart) -> dict[str, CompiledKind]:
-    """All kinds by name. Raises KindError for one that doesn't hold together, or two with one name or code."""
+    """All kinds by name. Raises KindError if one does not hold together, or two share a name or code."""
     compiled: dict[str, CompiledKind] = {}
     codes: dict[int, str] = {}
     for kind in kinds:

@@ -48,6 +48,9 @@ from engine.requests import Digester, Remembered, RequestWindow, reference_hash
 from engine.standard_kinds import STANDARD_KINDS
 
 
+__all__ = ["DEFERRED", "Deferred", "LoadedRequests", "MoveBook", "Prepared", "UnknownRequests"]
+
+
 class Deferred:
     """The command has to wait for the outcome of the kernel call that is being put together."""
 
@@ -355,7 +358,7 @@ class MoveBook:
         if (move := self.open.get(order)) is not None:
             raise Refused(
                 Refusal.ORDER_NOT_ENDED,
-                f"lines: Move {ids.format_id(order)} is still {move.state}; lines can be taken back once it has ended",
+                f"lines: Move {ids.format_id(order)} is still {move.state}; take it back once it has ended",
             )
 
     def _knows(self, move: int) -> bool:
