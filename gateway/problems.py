@@ -144,12 +144,12 @@ _CONTENT: Final = frozenset(
 
 
 def refusal_status(code: str) -> int:
-    """The status of a refusal: 422 for its content, 404 for its Move, else 409."""
+    """The status of a refusal: 422 for its content, 404 for its Move, 503 to try later, else 409."""
     if code in _CONTENT:
         return HTTPStatus.UNPROCESSABLE_ENTITY
     if code == Refusal.MOVE_NOT_FOUND:
         return HTTPStatus.NOT_FOUND
-    return HTTPStatus.CONFLICT
+    return HTTPStatus.SERVICE_UNAVAILABLE if code == Refusal.TURN_FULL else HTTPStatus.CONFLICT
 
 
 _FIELD: Final = re.compile(r"([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)?): ")
@@ -161,9 +161,9 @@ def refusal(code: str, message: str, where: str = "", headers: Mapping[str, str]
     status = refusal_status(code)
     if not where and (named := _FIELD.match(message)):
         where = named[1]
-    return Problem(
-        status, code, _sentence(message or title_of(code)), where, headers={**retry, **(headers or {})}
-    )
+    retry = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    text = _sentence(message or title_of(code))
+    return Problem(status, code, text, where, headers={**retry, **(headers or {})})
 
 
 def _sentence(text: str) -> str:
