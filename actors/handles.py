@@ -6,20 +6,18 @@ there are as many actors as there are accounts and parties, and an idle one cost
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from actors.answers import AccountState
 from actors.errors import InvalidRequest, NotFound
 from engine import ids
-from engine.chart import CLASSES
+from engine.chart import credit_normal
 from engine.commands import CreateParty, DirectoryAnswer, MoveAnswer, MoveCommand, UpdateParty
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
-
-_DEBIT_NORMAL: Final = frozenset(item.code for item in CLASSES.values() if not item.credit_normal)
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +104,7 @@ class PartyHandle:
 
 def balance_of(account: AccountState) -> Balance:
     """An account's balance on its normal side."""
-    into, out = ("debits", "credits") if account.code in _DEBIT_NORMAL else ("credits", "debits")
+    into, out = ("credits", "debits") if credit_normal(account.code) else ("debits", "credits")
     posted = getattr(account, f"{into}_posted") - getattr(account, f"{out}_posted")
     held_out = getattr(account, f"{out}_pending")
     return Balance(

@@ -191,8 +191,6 @@ class Shard:
                 if not letters and self._mailbox.closed:
                     return
                 await self._run_turn(letters)
-                if self.stopped is not None:
-                    self._refuse(letters, ShardStopped(self.index, self.stopped))
         except Exception as failure:
             _log.error("a turn has failed", shard=self.index, error=repr(failure), exc_info=True)
             self._fail(failure)
@@ -207,7 +205,8 @@ class Shard:
             self._swept_at = now
             turn.sweep()
         await turn.run()
-        if self.stopped is not None:
+        if self.ended.is_set():  # the commit pipeline gave up meanwhile
+            self._refuse(letters, ShardStopped(self.index, self.stopped or ""))
             return
         record = turn.record(self.index, self._log.epoch)
         payload = b""

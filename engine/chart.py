@@ -65,6 +65,14 @@ CLASSES: Final[Mapping[str, AccountClass]] = {
 }
 
 
+_DEBIT_NORMAL: Final = frozenset(item.code for item in CLASSES.values() if not item.credit_normal)
+
+
+def credit_normal(code: int) -> bool:
+    """Whether accounts of this code count credits as their balance; those outside the chart do."""
+    return code not in _DEBIT_NORMAL
+
+
 class Owner(Enum):
     """How the owner of an account follows from its key."""
 
