@@ -47,7 +47,6 @@ from engine.posting import Refused, post
 from engine.requests import Digester, Remembered, RequestWindow, reference_hash
 from engine.standard_kinds import STANDARD_KINDS
 
-
 __all__ = ["DEFERRED", "Deferred", "LoadedRequests", "MoveBook", "Prepared", "UnknownRequests"]
 
 
@@ -98,8 +97,6 @@ class MoveBook:
         self._unsettled: set[int] = set()  # requests, Moves and reference hashes between prepare and settle
         self._plans: dict[tuple[str, str, str, bool], Plan] = {}  # bounded by the paths that kinds have
         self._digester = Digester(MoveCommand, frozenset({"id", "if_version"}))
-
-    # Judging
 
     def unknown_requests(self, commands: Sequence[MoveCommand], now: int) -> UnknownRequests:
         """What has to be looked up before these commands can be prepared."""
@@ -186,8 +183,6 @@ class MoveBook:
             return MovePreview(code=prepared.refusal[0], message=prepared.refusal[1])
         return preview.of_draft(prepared.draft, prepared.target, self.compile([prepared]), self._ledger)
 
-    # State
-
     def set_generation(self, generation: int, dropped: int) -> None:
         """Turn the window of remembered requests as the ledger's window of ids has turned."""
         self.window.set_generation(generation, dropped)
@@ -232,8 +227,6 @@ class MoveBook:
         }
         self._unsettled = set()
         self.window.restore(state["window"])
-
-    # Details
 
     def _judged(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
         return self._step(command, now, loaded) if command.move else self._creation(command, now, loaded)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine import ids
-from engine.commands import CreateParty, CreateThing, JournalEntries, MoveAnswer, MoveCommand
+from engine.commands import CreateParty, CreateThing, JournalEntries, Lines, MoveAnswer, MoveCommand
 from engine.directory import Directory
 from engine.entities import Side
 from engine.facts import MoveFact, PartyFact, ThingFact
@@ -184,6 +184,53 @@ class Desk:
             self.facts += facts
             self._log += [("event", fact) for fact in facts]
         waiting.clear()
+
+
+class Shop(Desk):
+    """A desk with a currency, a buyer, a seller and some goods."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.gbp = self.thing("GBP", "asset")
+        self.buyer, self.seller = self.party(), self.party("org")
+        for code in ("MUG", "LAMP", "CLOCK"):
+            self.thing(code)
+        self.thing("POST", "service", revenue="shipping")
+        self.b, self.s = ids.format_id(self.buyer), ids.format_id(self.seller)
+
+    def transfer(self, amount: int = 100, **fields: Any) -> MoveCommand:
+        """A transfer from buyer to seller."""
+        given = {
+            "kind": "transfer",
+            "payer": self.buyer,
+            "payee": self.seller,
+            "asset": "GBP",
+            "amount": amount,
+        }
+        return self._command(given, fields)
+
+    def order(self, transition: str = "place+capture+fulfil", **fields: Any) -> MoveCommand:
+        """An order of three mugs for 300, a lamp for 500 and the postage of 50."""
+        lines = Lines(things=["MUG", "LAMP", "POST"], quantities=[3, 1, 1], amounts=[300, 500, 50])
+        given = {"kind": "order", "transition": transition, "payer": self.buyer, "asset": "GBP"}
+        return self._command(given, {"payee": self.seller, "lines": lines} | fields)
+
+    def refund(self, lines: Lines, transition: str = "grant+succeed", **fields: Any) -> MoveCommand:
+        """A refund to the buyer."""
+        given = {"kind": "refund", "transition": transition, "payer": self.buyer, "asset": "GBP"}
+        return self._command(given, {"lines": lines} | fields)
+
+    def _command(self, given: dict[str, Any], fields: dict[str, Any]) -> MoveCommand:
+        return MoveCommand(**{"id": self.id(), **given, **fields})
+
+    def one(self, command: MoveCommand) -> MoveAnswer:
+        """The answer to one command."""
+        return self.send(command)[0]
+
+
+def fields_of(command: MoveCommand) -> dict[str, Any]:
+    """A command's fields by name."""
+    return {name: getattr(command, name) for name in command.__struct_fields__}
 
 
 def same(left: Any, right: Any) -> None:

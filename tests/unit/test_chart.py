@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from engine import ids
-from engine.chart import CLASSES, Chart, ChartError, Guards, parse_key, purpose_rules
+from engine.chart import CLASSES, Chart, ChartError, Guards, credit_normal, parse_key, purpose_rules
 from engine.layout import CEILING_UNSET, FLOOR_UNSET
 
 PARTY = ids.uuid7(1_700_000_000_000, 0, 7)
@@ -126,3 +126,7 @@ def test_classes_have_distinct_lasting_codes() -> None:
     assert {letter: item.code for letter, item in CLASSES.items()} == {
         "A": 1000, "L": 2000, "E": 3000, "R": 4000, "X": 5000, "M": 6000, "I": 7000, "C": 9000,
     }  # fmt: skip
+    assert [credit_normal(item.code) for item in CLASSES.values()] == [
+        item.credit_normal for item in CLASSES.values()
+    ]
+    assert credit_normal(7), "a code of somebody's own"
