@@ -73,14 +73,6 @@ def credit_normal(code: int) -> bool:
     return code not in _DEBIT_NORMAL
 
 
-_CREDIT_NORMAL: Final = {item.code: item.credit_normal for item in CLASSES.values()}
-
-
-def credit_normal(code: int) -> bool:
-    """Whether accounts with this code grow by credits; so do those whose code is not of the chart."""
-    return _CREDIT_NORMAL.get(code, True)
-
-
 class Owner(Enum):
     """How the owner of an account follows from its key."""
 
