@@ -67,7 +67,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What one command put into the log."""
+    """What one turn puts into the log: as in the real one, first all accounts, then guards, then legs."""
 
     generation: int
     dropped: int
@@ -119,6 +119,9 @@ class KernelLedger:
         self.ledger = Ledger(config)
         self.database = Database()
         self.log: list[Record] = []
+        self._turn: dict[
+            str, list[npt.NDArray[np.void]]
+        ] = {}  # facts of the present turn; empty between turns
         self._projected = 0  # records
 
     # The face of the reference model
@@ -179,7 +182,7 @@ class KernelLedger:
         """Several batches of legs in one call, looked up in the database as far as they need it."""
         self._begin()
         first = self.ledger.account_count
-        block = self._block(messages, allowed_flags)
+        block = self.block(messages, allowed_flags)
         unknown = ids_list(self.ledger.unknown_ids(block, now))
         outcome = self.ledger.apply_legs(block._replace(loaded=self.database.find(unknown)), now)
         self._write(accounts=outcome.opened, legs=outcome.facts)
@@ -195,7 +198,8 @@ class KernelLedger:
         return Outcome(answers, leg_facts(outcome.facts), accounts)
 
     @staticmethod
-    def _block(messages: Sequence[Message], allowed_flags: int) -> LegBlock:
+    def block(messages: Sequence[Message], allowed_flags: int = LEG_FLAGS_OF_CLIENTS) -> LegBlock:
+        """The batches as columns, before anything is looked up."""
         legs = [leg for message in messages for leg in message.legs]
         offsets = _offsets([message.legs for message in messages])
         opens = [
@@ -217,28 +221,40 @@ class KernelLedger:
 
     # The shard around it
 
+    def end_turn(self) -> None:
+        """Writes the record of all commands since the last turn ended; the next command begins a new one."""
+        if self._turn:
+            arrays = {name: np.concatenate(parts) for name, parts in self._turn.items()}
+            self.log.append(Record(self.ledger.generation, self.ledger.dropped, **arrays))
+            self._turn = {}
+
     def project(self) -> None:
         """Lets the database catch up with the log."""
+        self.end_turn()
         for record in self.log[self._projected :]:
             self.database.project(record.legs)
         self._projected = len(self.log)
 
     def forget(self) -> None:
         """Drops the generations of ids that the database has."""
+        self.end_turn()
         self.ledger.drop_generations(self.ledger.droppable(self.database.timestamp))
 
     def _begin(self) -> None:
+        if self._turn:
+            return
         try:
             self.ledger.begin_turn()
         except WindowFull:
             self.project()
             self.forget()
             self.ledger.begin_turn()
+        kinds = {"accounts": ACCOUNT_FACT, "guards": GUARD_FACT, "legs": LEG_FACT}
+        self._turn = {name: [np.zeros(0, kind)] for name, kind in kinds.items()}
 
     def _write(self, **parts: npt.NDArray[np.void]) -> None:
-        kinds = {"accounts": ACCOUNT_FACT, "guards": GUARD_FACT, "legs": LEG_FACT}
-        arrays = {name: parts.get(name, np.zeros(0, kind)) for name, kind in kinds.items()}
-        self.log.append(Record(self.ledger.generation, self.ledger.dropped, **arrays))
+        for name, facts in parts.items():
+            self._turn[name].append(facts)
 
     def _created(self, first: int, facts: npt.NDArray[np.void]) -> list[AccountState]:
         rows = facts.tolist()

@@ -18,7 +18,7 @@ from tests.ledgers import KernelLedger, Message, account_states, replay
 
 
 class LedgerPair:
-    """One ledger twice; every method asserts that both did the same."""
+    """One ledger twice; every method asserts that both did the same. A turn lasts until they are compared."""
 
     def __init__(self, config: LedgerConfig) -> None:
         self.config = config
@@ -79,6 +79,7 @@ class LedgerPair:
         self.follower.restore(self.kernel.ledger.state())
 
     def _follow(self) -> None:
+        self.kernel.end_turn()
         replay(self.kernel.log[self._followed :], self.follower)
         self._followed = len(self.kernel.log)
 

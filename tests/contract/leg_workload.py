@@ -226,6 +226,7 @@ class Workload:
         self._known = [fact.id for fact in known]
         self._importing = self.random.random() < self.profile.imports
         self._imported = 0  # the greatest stamp imported in the present block
+        self._new: list[int] = []  # ids of the present block's legs
         self._fresh: list[Leg] = []  # pending legs of the present block
         self._accepted = [leg for leg in self._sent[-400:] if self._was_accepted(leg)]
 
@@ -312,6 +313,7 @@ class Workload:
             if random.random() < 0.3:
                 leg = self._spoil(leg, of_moves)
         self._sent.append(leg)
+        self._new.append(leg.id)
         if leg.flags & LegFlag.PENDING:
             self._fresh.append(leg)
         return leg
@@ -470,8 +472,8 @@ class Workload:
         """The leg with something wrong, or at least unexpected."""
         random = self.random
         kind = random.random()
-        if of_moves and kind < 0.1 and self._sent:
-            return msgspec.structs.replace(leg, id=self._sent[-1].id)
+        if of_moves and kind < 0.1 and self._new:
+            return msgspec.structs.replace(leg, id=random.choice(self._new))
         if kind < 0.05 and self._burnt and not of_moves:
             return msgspec.structs.replace(leg, id=random.choice(self._burnt))
         if kind < 0.1 and self._known and not of_moves:

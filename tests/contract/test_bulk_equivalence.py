@@ -22,7 +22,7 @@ BLOCKS: Final = 50  # of one life
 LEGS_OF_BLOCK: Final = 150
 LEGS_OF_BATCH: Final = 30
 TINY: Final = LedgerConfig(
-    ids_per_generation=256, turn_events_max=1024, accounts_initial=8, holds_initial=8, hash_seed=7
+    ids_per_generation=256, turn_events_max=4096, accounts_initial=8, holds_initial=8, hash_seed=7
 )
 """In one life every table has to grow, and the id window to turn, many times."""
 COMMITTED: Final = tuple(range(16))
@@ -62,12 +62,14 @@ def live(seed: int) -> LedgerPair:
     pair = LedgerPair(TINY)
     workload = Workload(random, pair.reference, PROFILES[seed % len(PROFILES)])
     pair.create_accounts([workload.first_accounts()], workload.now)
-    for _ in range(BLOCKS):
+    for _ in range(BLOCKS):  # a turn has one of these, or a few
         workload.let_time_pass()
         between_blocks(random, pair, workload)
         messages, of_moves = workload.block(LEGS_OF_BLOCK, LEGS_OF_BATCH)
         pair.apply_block(messages, workload.now, of_moves)
-        pair.compare()
+        if random.random() < 0.7:
+            pair.compare()
+    pair.compare()
     return pair
 
 

@@ -342,7 +342,8 @@ def test_repeat_of_a_post_may_name_what_it_inherited(books: Books) -> None:
     named = {"debit": A, "credit": B, "asset": 1, "code": 1, "user_data_64": 7}
     books.send(post(hold, 50, id=all_of_it.id, **named), taken,
                post(part, AMOUNT_MAX, id=taken.id), post(hold, 50, id=all_of_it.id, user_data_64=8),
-               expect="exists exists exists_with_different_amount exists_with_different_user_data_64")  # fmt: skip
+               expect="exists exists exists_with_different_amount "
+                      "exists_with_different_user_data_64")  # fmt: skip
 
 
 def test_repeat_of_a_void_after_a_capture_compares_with_what_it_found_held(books: Books) -> None:
