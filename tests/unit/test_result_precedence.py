@@ -97,8 +97,11 @@ def test_case_answers_its_code(world: Callable[[], LedgerUnderTest], family: Fam
 def test_earlier_code_is_the_answer(
     world: Callable[[], LedgerUnderTest], family: Family, first: Case
 ) -> None:
+    ledger = world()
     for second, events in pairs(family, first):
-        answer = answer_to(world(), events)
+        if first.result in TRANSIENT:
+            ledger = world()  # the refusal burnt the id
+        answer = answer_to(ledger, events)
         assert answer.result.slug == first.result.slug, f"together with {second.result.slug}"
 
 
