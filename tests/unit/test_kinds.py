@@ -59,14 +59,11 @@ def test_codes_are_lasting() -> None:
 def test_owner_of_an_account_is_known_before_its_name(chart: Chart) -> None:
     compiled = compile_kind(ORDER, chart)
     capture = compiled.steps["placed", "capture"].postings
-    assert [(key.home, key.of_move) for key in (capture[0].credit, capture[1].debit) if key] == [
-        ("move", True)
-    ] * 2
+    homes = [(key.home, key.of_move) for key in (capture[0].credit, capture[1].debit) if key]
+    assert homes == [("move", True), ("move", True)]
     fulfil = compiled.steps["paid", "fulfil"].postings
-    assert [(key.home, key.of_move) for key in (fulfil[1].debit, fulfil[1].credit) if key] == [
-        ("payer", False),
-        ("platform", False),
-    ]
+    homes = [(key.home, key.of_move) for key in (fulfil[1].debit, fulfil[1].credit) if key]
+    assert homes == [("payer", False), ("platform", False)]
     assert compile_kind(TRANSFER, chart).input_keys["credit"].home == "payee"
 
 
@@ -103,9 +100,7 @@ BAD_KINDS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("data", "says"), BAD_KINDS, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("data", "says"), BAD_KINDS, ids=lambda value: str(value)[-30:])
 def test_bad_kind_is_refused_saying_where(data: dict[str, Any], says: str, chart: Chart) -> None:
     with pytest.raises(KindError, match=says):
         compile_kind(kind_from_data(data), chart)
@@ -114,7 +109,7 @@ def test_bad_kind_is_refused_saying_where(data: dict[str, Any], says: str, chart
 def test_two_kinds_share_no_name_and_no_code(chart: Chart) -> None:
     with pytest.raises(KindError, match="two kinds of this name"):
         compile_kinds([ORDER, ORDER], chart)
-    with pytest.raises(KindError, match="that of kind 'order'"):
+    with pytest.raises(KindError, match="the code of kind 'order'"):
         compile_kinds([ORDER, msgspec.structs.replace(ORDER, name="other")], chart)
     twice = msgspec.structs.replace(ORDER, transitions=[*ORDER.transitions, ORDER.transitions[0]])
     with pytest.raises(KindError, match="two of this name from state 'draft'"):
@@ -189,11 +184,7 @@ def test_keys_from_templates() -> None:
     assert parse_key_template("A:{a}/{b}#{a}", known, ROWS).one(names) == "A:x/y#x"
     assert parse_key_template("{a}", known, ROWS).whole == "a"
     assert parse_key_template("{line.x}", known, ROWS).many(names, rows) == ["1", "2"]
-    assert parse_key_template("A:{a}/{line.x}#l/{b}", known, ROWS).many(names, rows) == [
-        "A:x/1#l/y",
-        "A:x/2#l/y",
-    ]
-    assert parse_key_template("A:{line.y}#{line.x}/{b}", known, ROWS).many(names, rows) == [
-        "A:8#1/y",
-        "A:9#2/y",
-    ]
+    one = parse_key_template("A:{a}/{line.x}#l/{b}", known, ROWS)
+    assert one.many(names, rows) == ["A:x/1#l/y", "A:x/2#l/y"]
+    two = parse_key_template("A:{line.y}#{line.x}/{b}", known, ROWS)
+    assert two.many(names, rows) == ["A:8#1/y", "A:9#2/y"]
