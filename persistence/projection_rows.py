@@ -59,7 +59,8 @@ THING_COLUMNS: Final = (
 MOVE_COLUMNS: Final = (
     "timestamp", "business_time", "lsn", "asset", "amount", "unmatched_quantity", "unmatched_amount",
     "expires_at", "seq", "leg_count", "shard", "ended", "id", "request", "payer", "payee", "reverses",
-    "tenant", "principal", "kind", "transition", "state", "tender", "reference", "lines", "inputs", "holds", "metadata",
+    "tenant", "principal", "kind", "transition", "state", "tender", "reference", "lines", "inputs", "holds",
+    "metadata",
 )  # fmt: skip
 REQUEST_COLUMNS: Final = ("id", "timestamp", "lsn", "shard", "move", "fact")
 

@@ -13,9 +13,9 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from engine.facts import MoveFact
 from engine.ids import format_id, parse_id
 from engine.ledger import LoadedLegs
+from engine.moves import LoadedRequests, UnknownRequests
 from persistence.database import Database
 from persistence.errors import FilterRefused
 from persistence.lookups import loaded_legs
@@ -46,7 +46,7 @@ STAMPS_MIN: Final = 64
 STAMPS_MAX: Final = 20_000
 """How many positions of a history are looked at in one step."""
 _OF_MOVE: Final = 1 << 15
-_PENDING_POSTED: Final = (("debits_pending", "debits_posted"), ("credits_pending", "credits_posted"))
+_BITS: Final = {"account": 128, "code": 16, "user_data_128": 128, "user_data_64": 64, "user_data_32": 32}
 
 _SQL: Final = statements("queries")
 
@@ -80,15 +80,22 @@ class Queries:
         """What is known of leg ids, (n, 2), that the ledger has forgotten or never knew."""
         return loaded_legs(await self._lookups.fetch(_SQL["legs_by_id"], {"ids": _uuids_of_column(ids)}))
 
-    async def find_answers(self, requests: Sequence[int]) -> list[MoveFact]:
-        """The answers that were given to requests, as far as there were any."""
-        rows = await self._lookups.fetch(_SQL["answers"], (_uuids(requests),))
-        return [decode_answer(row[2]) for row in rows]
-
-    async def find_answers_of_moves(self, moves: Sequence[int]) -> list[MoveFact]:
-        """Everything that was accepted of Moves, Move by Move, in order."""
-        rows = await self._lookups.fetch(_SQL["answers_of_moves"], (_uuids(moves),))
-        return [decode_answer(row[2]) for row in rows]
+    async def find_requests(self, unknown: UnknownRequests) -> LoadedRequests:
+        """What is known of requests, Moves and references that the Moves' book has forgotten or never
+        knew."""
+        loaded = LoadedRequests({}, {}, {})
+        if unknown.requests:
+            rows = await self._lookups.fetch(_SQL["answers"], (_uuids(unknown.requests),))
+            loaded = loaded._replace(requests={row[0].int: decode_answer(row[1]) for row in rows})
+        if unknown.moves:
+            rows = await self._lookups.fetch(_SQL["newest_answers_of_moves"], (_uuids(unknown.moves),))
+            loaded = loaded._replace(moves={row[0].int: decode_answer(row[1]) for row in rows})
+        if unknown.references:
+            payers, references = zip(*unknown.references, strict=True)
+            given = {"payers": _uuids(payers), "references": list(references)}
+            rows = await self._lookups.fetch(_SQL["references"], given)
+            loaded = loaded._replace(references={(row[0].int, row[1]): row[2].int for row in rows})
+        return loaded
 
     # Accounts
 
@@ -106,9 +113,13 @@ class Queries:
             raise FilterRefused("a key must not be empty", "key")
         after_key, after_asset, after_id = _cursor(cursor, (str, int, parse_id), ("", 0, 0))
         parameters = {
-            "from": key, "to": key + chr(0x10FFFF), "key": after_key, "asset": after_asset,
-            "id": UUID(int=after_id), "limit": limit + 1,
-        }  # fmt: skip
+            "from": key,
+            "to": key + chr(0x10FFFF),
+            "key": after_key,
+            "asset": after_asset,
+            "id": UUID(int=after_id),
+            "limit": limit + 1,
+        }
         accounts = [_account(row) for row in await self._pool.fetch(_SQL["accounts_by_key"], parameters)]
         return _page(accounts, limit, lambda last: f"{last.key}|{last.asset}|{format_id(last.id)}")
 
@@ -119,9 +130,11 @@ class Queries:
         _check_limit(limit)
         created, after_id = _cursor(cursor, (_time, parse_id), (0, 0))
         parameters = {
-            "party": UUID(int=party), "created": created, "id": UUID(int=after_id),
+            "party": UUID(int=party),
+            "created": created,
+            "id": UUID(int=after_id),
             "limit": limit + 1,
-        }  # fmt: skip
+        }
         accounts = [_account(row) for row in await self._pool.fetch(_SQL["accounts_of_party"], parameters)]
         return _page(accounts, limit, lambda last: f"{last.created}|{format_id(last.id)}")
 
@@ -178,11 +191,15 @@ class Queries:
             rows = await self._pool.fetch(_SQL["trial_balance_at"], {"at": at})
         return [
             TrialBalanceRow(
-                asset=row[0], accounts=row[1], debits=row[2], credits=row[3], debits_pending=row[4],
+                asset=row[0],
+                accounts=row[1],
+                debits=row[2],
+                credits=row[3],
+                debits_pending=row[4],
                 credits_pending=row[5],
             )
             for row in rows
-        ]  # fmt: skip
+        ]
 
     # Moves, Parties, Things
 
@@ -208,12 +225,19 @@ class Queries:
         start = (TIME_MAX, 2**128 - 1) if wanted.newest_first else (0, 0)
         timestamp, id = _cursor(wanted.cursor, (_time, parse_id), start)
         parameters = {
-            "from": wanted.timestamp_min, "to": wanted.timestamp_max, "after_timestamp": timestamp,
-            "after_id": UUID(int=id), "party": _uuid_or_none(wanted.party),
-            "payer": _uuid_or_none(wanted.payer), "payee": _uuid_or_none(wanted.payee),
-            "reverses": _uuid_or_none(wanted.reverses), "kind": wanted.kind or None,
-            "reference": wanted.reference, "state": wanted.state or None, "limit": wanted.limit + 1,
-        }  # fmt: skip
+            "from": wanted.timestamp_min,
+            "to": wanted.timestamp_max,
+            "after_timestamp": timestamp,
+            "after_id": UUID(int=id),
+            "party": _uuid_or_none(wanted.party),
+            "payer": _uuid_or_none(wanted.payer),
+            "payee": _uuid_or_none(wanted.payee),
+            "reverses": _uuid_or_none(wanted.reverses),
+            "kind": wanted.kind or None,
+            "reference": wanted.reference,
+            "state": wanted.state or None,
+            "limit": wanted.limit + 1,
+        }
         statement = _SQL["newest_moves" if wanted.newest_first else "oldest_moves"]
         moves = [_move(row) for row in await self._pool.fetch(statement, parameters)]
         return _page(moves, wanted.limit, lambda last: f"{last.created}|{format_id(last.id)}")
@@ -225,12 +249,21 @@ class Queries:
             raise FilterRefused(f"there is no Move {format_id(move)}", "move")
         return [
             TransitionView(
-                seq=row[0], request=row[1].int, transition=row[2], state=row[3], ended=row[4], timestamp=row[5],
-                business_time=row[6], amount=row[7], principal=row[8], leg_count=row[9], inputs=row[10] or {},
+                seq=row[0],
+                request=row[1].int,
+                transition=row[2],
+                state=row[3],
+                ended=row[4],
+                timestamp=row[5],
+                business_time=row[6],
+                amount=row[7],
+                principal=row[8],
+                leg_count=row[9],
+                inputs=row[10] or {},
                 metadata=row[11] or {},
             )
             for row in rows
-        ]  # fmt: skip
+        ]
 
     async def parties(self, ids: Sequence[int]) -> list[PartyView]:
         """Parties by id; those that do not exist are left out."""
@@ -276,8 +309,10 @@ class Queries:
         _check_range(wanted.timestamp_min, wanted.timestamp_max)
         if not (wanted.debits or wanted.credits):
             raise FilterRefused("neither debits nor credits are wanted", "debits")
-        if not 0 <= wanted.code < 2**16:
-            raise FilterRefused(f"{wanted.code} is not a code from 1 to 65535", "code")
+        for field, bits in _BITS.items():
+            if not 0 <= getattr(wanted, field) < 2**bits:
+                raise FilterRefused(f"{field} has {bits} bits; {getattr(wanted, field)} does not fit", field)
+        _cursor(wanted.cursor, (_time,), ())
         return await self._place(wanted.account)
 
     async def _account_rows(
@@ -330,8 +365,11 @@ class _Found(NamedTuple):
 def _walk(balance: Balance, seen: list[Row], newest_first: bool) -> list[HistoryView]:
     """The counters after each row that matches; `balance` is right after the first row."""
     counters = [
-        balance.debits_pending, balance.debits_posted, balance.credits_pending, balance.credits_posted,
-    ]  # fmt: skip
+        balance.debits_pending,
+        balance.debits_posted,
+        balance.credits_pending,
+        balance.credits_posted,
+    ]
     views: list[HistoryView] = []
     for position, (timestamp, leg, side, pending, posted, matches) in enumerate(seen):
         at = 0 if side == "debit" else 2
@@ -434,18 +472,40 @@ def _balance(row: Sequence[int]) -> Balance:
 
 def _account(row: Row) -> AccountView:
     return AccountView(
-        id=row[0].int, key=row[1] or "", party=_int(row[2]), parent=_int(row[3]), asset=row[4], code=row[5],
-        flags=row[6], floor=row[7], ceiling=row[8], user_data_128=_int(row[9]), user_data_64=_unsigned(row[10]),
-        user_data_32=row[11] or 0, created=row[12], balance=_balance(row[13:17]),
-    )  # fmt: skip
+        id=row[0].int,
+        key=row[1] or "",
+        party=_int(row[2]),
+        parent=_int(row[3]),
+        asset=row[4],
+        code=row[5],
+        flags=row[6],
+        floor=row[7],
+        ceiling=row[8],
+        user_data_128=_int(row[9]),
+        user_data_64=_unsigned(row[10]),
+        user_data_32=row[11] or 0,
+        created=row[12],
+        balance=_balance(row[13:17]),
+    )
 
 
 def _leg(row: Row) -> LegView:
     return LegView(
-        id=row[0].int, timestamp=row[1], debit=row[2].int, credit=row[3].int, amount=row[4], asset=row[5],
-        code=row[6], flags=row[7], pending_id=_int(row[8]), held=row[9] or 0, timeout=row[10] or 0,
-        user_data_128=_int(row[11]), user_data_64=_unsigned(row[12]), user_data_32=row[13] or 0,
-    )  # fmt: skip
+        id=row[0].int,
+        timestamp=row[1],
+        debit=row[2].int,
+        credit=row[3].int,
+        amount=row[4],
+        asset=row[5],
+        code=row[6],
+        flags=row[7],
+        pending_id=_int(row[8]),
+        held=row[9] or 0,
+        timeout=row[10] or 0,
+        user_data_128=_int(row[11]),
+        user_data_64=_unsigned(row[12]),
+        user_data_32=row[13] or 0,
+    )
 
 
 def _entry(row: Row, account: int) -> EntryView:
@@ -453,21 +513,47 @@ def _entry(row: Row, account: int) -> EntryView:
     of_move = bool(row[7] & _OF_MOVE)
     other = 3 if side == "debit" else 2
     return EntryView(
-        account=account, side=side, amount=row[4], asset=row[5], counterparty=row[other].int,
-        counterparty_key=row[other + 13] or "", leg=row[0].int, move=_int(row[11]) if of_move else 0,
-        seq=(row[13] or 0) if of_move else 0, code=row[6], flags=row[7], timestamp=row[1],
+        account=account,
+        side=side,
+        amount=row[4],
+        asset=row[5],
+        counterparty=row[other].int,
+        counterparty_key=row[other + 13] or "",
+        leg=row[0].int,
+        move=_int(row[11]) if of_move else 0,
+        seq=(row[13] or 0) if of_move else 0,
+        code=row[6],
+        flags=row[7],
+        timestamp=row[1],
         business_time=(row[12] or 0) if of_move else row[1],
-    )  # fmt: skip
+    )
 
 
 def _move(row: Row) -> MoveView:
     return MoveView(
-        id=row[0].int, kind=row[1], state=row[2], seq=row[3], version=row[3] + 1, ended=row[4], payer=row[5].int,
-        payee=_int(row[6]), reverses=_int(row[7]), reference=row[8], asset=row[9], amount=row[10],
-        tender=row[11], tenant=row[12], created=row[13], changed=row[14], business_time=row[15], lines=row[16],
-        inputs=row[17] or {}, metadata=row[18] or {}, holds=[hold.int for hold in row[19] or []],
+        id=row[0].int,
+        kind=row[1],
+        state=row[2],
+        seq=row[3],
+        version=row[3] + 1,
+        ended=row[4],
+        payer=row[5].int,
+        payee=_int(row[6]),
+        reverses=_int(row[7]),
+        reference=row[8],
+        asset=row[9],
+        amount=row[10],
+        tender=row[11],
+        tenant=row[12],
+        created=row[13],
+        changed=row[14],
+        business_time=row[15],
+        lines=row[16],
+        inputs=row[17] or {},
+        metadata=row[18] or {},
+        holds=[hold.int for hold in row[19] or []],
         expires_at=row[20] or 0,
-    )  # fmt: skip
+    )
 
 
 def _party(row: Row) -> PartyView:
@@ -484,6 +570,13 @@ def _party(row: Row) -> PartyView:
 
 def _thing(row: Row) -> ThingView:
     return ThingView(
-        id=row[0].int, kind=row[1], code=row[2], asset=row[3], exponent=row[4], name=row[5], attrs=row[6],
-        tenant=row[7], timestamp=row[8],
-    )  # fmt: skip
+        id=row[0].int,
+        kind=row[1],
+        code=row[2],
+        asset=row[3],
+        exponent=row[4],
+        name=row[5],
+        attrs=row[6],
+        tenant=row[7],
+        timestamp=row[8],
+    )

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-import msgspec
-
 from engine.facts import Event
-from engine.layout import AccountFlag, LegFlag
+from engine.layout import LegFlag
 from engine.ledger import Ledger, LedgerConfig
 from engine.record import Record, chain_hash, encode
 from engine.reference import LegFact
@@ -33,6 +31,8 @@ def lived(seed: int, blocks: int, profile: Profile | None = None) -> LedgerPair:
     workload = Workload(random, pair.reference, profile or Profile(large_amounts=0.0))
     pair.create_accounts([workload.first_accounts()], workload.now)
     for _ in range(blocks):
+        if random.random() < 0.7:  # else the turn goes on
+            pair.kernel.end_turn()
         workload.let_time_pass()
         kind = random.random()
         if kind < 0.1:
@@ -44,6 +44,7 @@ def lived(seed: int, blocks: int, profile: Profile | None = None) -> LedgerPair:
         else:
             messages, of_moves = workload.block(12, 6)
             pair.apply_block(messages, workload.now, of_moves)
+    pair.kernel.end_turn()
     return pair
 
 
@@ -82,16 +83,15 @@ async def write_log(
     async with await Log.open(database, shard) as writer:
         previous, lsn = writer.head.chain, writer.head.lsn
         facts: list[dict[str, Any]] = [{"kind": "opening"}]
-        for record, happened in zip(log, events, strict=True):
-            keys = [f"L:some/{index}" if index % 3 else "" for index in range(len(record.accounts))]
+        for life, happened in zip(log, events, strict=True):
             facts.append(
                 {
-                    "generation": record.generation,
-                    "dropped": record.dropped,
-                    "accounts": record.accounts,
-                    "keys": keys,
-                    "guards": record.guards,
-                    "legs": record.legs,
+                    "generation": life.generation,
+                    "dropped": life.dropped,
+                    "accounts": life.accounts,
+                    "keys": [key_of(row) for row in life.accounts],
+                    "guards": life.guards,
+                    "legs": life.legs,
                     "events": happened,
                 }
             )
@@ -105,6 +105,12 @@ async def write_log(
             written.append(record)
         await writer.append(rows)
     return written
+
+
+def key_of(account: Any) -> str:
+    """Some accounts have a key, some have none."""
+    number = int(account["id_lo"])
+    return f"L:some/{number % 7}/{number}" if number % 3 else ""
 
 
 class Line(NamedTuple):
@@ -185,15 +191,8 @@ def is_entry(fact: LegFact) -> bool:
 
 
 def business_time(fact: LegFact) -> int:
-    """When it happened in business terms."""
-    return fact.user_data_64 if fact.flags & LegFlag.OF_MOVE else fact.timestamp
-
-
-def is_rollup(flags: int) -> bool:
-    """Whether an account with these flags only sums up others."""
-    return bool(flags & AccountFlag.ROLLUP)
-
-
-def with_changes(record: Record, **changes: Any) -> Record:
-    """The record with other content."""
-    return msgspec.structs.replace(record, **changes)
+    """When it happened in business terms; a Move's leg has it as a signed number, for there was a time
+    before 1970."""
+    if not fact.flags & LegFlag.OF_MOVE:
+        return fact.timestamp
+    return (fact.user_data_64 + 2**63) % 2**64 - 2**63

@@ -41,15 +41,20 @@ order by id;
 
 -- name: answers
 -- The stored answers to requests.
-select id, lsn, fact from request where id = any(%s);
+select id, fact from request where id = any(%s);
 
--- name: answers_of_moves
--- The stored answers to all accepted requests of Moves, in order.
-select r.id, r.lsn, r.fact
+-- name: newest_answers_of_moves
+-- The stored answer to the last accepted request of each of these Moves.
+select m.id, r.fact
 from move m
 join request r on r.id = m.request
-where m.id = any(%s)
-order by m.id, m.seq;
+where m.id = any(%s) and m.seq = (select max(n.seq) from move n where n.id = m.id);
+
+-- name: references
+-- Which Moves have these references; their payers are the n-th of one list for the n-th of the other.
+select m.payer, m.reference, m.id
+from unnest(%(payers)s::uuid[], %(references)s::text[]) as wanted (payer, reference)
+join move m on m.reference = wanted.reference and m.payer = wanted.payer and m.seq = 0;
 
 -- name: account_place
 -- Where an account stands.

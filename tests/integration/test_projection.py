@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from engine.facts import NO_ID, Envelope, LineFacts, MoveFact, PartyFact, ThingFact
+from engine.facts import NO_ID, Envelope, Event, LineFacts, MoveFact, PartyFact, ThingFact
 from engine.layout import CEILING_UNSET, FLOOR_UNSET, LegFlag
 from engine.ledger import Ledger
 from engine.record import Record
@@ -226,6 +226,12 @@ async def test_a_lost_answer_to_a_commit_does_not_project_twice(database: Databa
     await assert_projected(database, pair.kernel.ledger, pair.kernel.log)
 
 
+async def started_waiting(database: Database) -> None:
+    """Returns once some session waits for a lock."""
+    while await rows(database, "select count(*) from pg_locks where not granted") == [(0,)]:
+        pass
+
+
 async def test_a_cancelled_projection_goes_on_where_the_tables_are(database: Database) -> None:
     pair = lived(11, 80)
     records = await write_log(database, pair.kernel.log)
@@ -233,9 +239,7 @@ async def test_a_cancelled_projection_goes_on_where_the_tables_are(database: Dat
     async with database.session("blocker") as blocker, blocker.transaction():
         await blocker.execute("lock table leg in access exclusive mode")
         task = asyncio.create_task(projector.project(records))
-        waiting = "select count(*) from pg_locks where not granted"
-        while await rows(database, waiting) == [(0,)]:
-            await asyncio.sleep(0)
+        await started_waiting(database)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -249,26 +253,42 @@ def id_of(number: int) -> bytes:
 
 
 def move(seq: int, request: int, **more: Any) -> MoveFact:
-    values = {
-        "transition": "place",
-        "state": "placed",
-        "ended": False,
-        "timestamp": 10 + seq,
-        "business_time": 5,
-    }
-    given = {"kind": "order", "payer": id_of(7), "digest": b"digest"} | values | more
-    return MoveFact(request=id_of(request), move=id_of(100), seq=seq, **given)
+    fact = MoveFact(
+        request=id_of(request),
+        move=id_of(100),
+        kind="order",
+        transition="place",
+        state="placed",
+        ended=False,
+        seq=seq,
+        timestamp=10 + seq,
+        business_time=5,
+        payer=id_of(7),
+        digest=b"digest",
+    )
+    return msgspec.structs.replace(fact, **more)
 
 
 async def test_parties_things_moves_and_answers_are_projected(database: Database) -> None:
     lines = LineFacts(things=[1, 2], quantities=[3, 4], amounts=[2**60, 5], orders=[NO_ID, id_of(9)])
     created = move(
-        0, 100, payee=id_of(8), reference="r/1", lines=lines, metadata=b'{"a":[1,{"b":null}]}', inputs={"tax": 7},
-        holds=[id_of(55)], expires_at=99, tender="card", amount=2**60 + 5, asset=3, leg_count=4,
-    )  # fmt: skip
+        0,
+        100,
+        payee=id_of(8),
+        reference="r/1",
+        lines=lines,
+        metadata=b'{"a":[1,{"b":null}]}',
+        inputs={"tax": 7},
+        holds=[id_of(55)],
+        expires_at=99,
+        tender="card",
+        amount=2**60 + 5,
+        asset=3,
+        leg_count=4,
+    )
     refused = move(0, 101, code="below_floor", message="no")
     changed = move(1, 102, transition="capture+fulfil", state="fulfilled", ended=True)
-    events = [
+    events: list[list[Event]] = [
         [
             Envelope("shop", principal="alice", event_first=1, event_count=4),
             PartyFact(id_of(7), "person", "Ann", b'{"x":1}', 1, 5),
@@ -291,13 +311,18 @@ async def test_parties_things_moves_and_answers_are_projected(database: Database
     ]
     moves = await rows(
         database,
-        "select seq, state, ended, reference, lines, metadata, inputs, holds, expires_at, tender, amount, payee, "
-        "principal, leg_count, transition from move order by seq",
+        """
+        select seq, state, ended, reference, lines, metadata, inputs, holds, expires_at, tender, amount,
+               payee, principal, leg_count, transition
+        from move order by seq
+        """,
     )
     expected_lines = {
-        "things": [1, 2], "quantities": [3, 4], "amounts": [2**60, 5],
+        "things": [1, 2],
+        "quantities": [3, 4],
+        "amounts": [2**60, 5],
         "orders": [None, "00000000-0000-0000-0000-000000000009"],
-    }  # fmt: skip
+    }
     first, second = moves
     assert first[:7] == (0, "placed", False, "r/1", expected_lines, {"a": [1, {"b": None}]}, {"tax": 7})
     assert [hold.int for hold in first[7]] == [55]
