@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from actors.answers import AccountState
-from actors.handles import balance_of
 from actors.runtime import Engine
 from engine.chart import credit_normal
 from engine.entities import Side
@@ -48,34 +47,12 @@ def counters(given: AccountState | views.Balance) -> Counters:
 
 def balance_now(engine: Engine, state: AccountState) -> BalanceView:
     """What an account has now."""
-    balance = balance_of(state)
-    return BalanceView(
-        account=UUID(int=state.id),
-        asset=engine.asset_code(state.asset),
-        posted=Balance(balance.posted),
-        available=Balance(balance.available),
-        pending_out=Amount(balance.held_out),
-        pending_in=Amount(balance.held_in),
-        version=state.version,
-        counters=counters(state),
-    )
+    return _balance(engine, state, state, version=state.version)
 
 
 def balance_recorded(engine: Engine, account: views.AccountView, then: views.Balance, at: int) -> BalanceView:
     """What an account had after everything recorded up to a time."""
-    dr = (then.debits_posted, then.debits_pending)
-    cr = (then.credits_posted, then.credits_pending)
-    (into, pending_in), (out, pending_out) = (cr, dr) if credit_normal(account.code) else (dr, cr)
-    return BalanceView(
-        account=UUID(int=account.id),
-        asset=engine.asset_code(account.asset),
-        posted=Balance(into - out),
-        available=Balance(into - out - pending_out),
-        pending_out=Amount(pending_out),
-        pending_in=Amount(pending_in),
-        at=Instant(at),
-        counters=counters(then),
-    )
+    return _balance(engine, account, then, at=at)
 
 
 def balance_in_business(
@@ -88,6 +65,30 @@ def balance_in_business(
         asset=engine.asset_code(account.asset),
         posted=Balance(posted if credit_normal(account.code) else -posted),
         business=Instant(business),
+    )
+
+
+def _balance(
+    engine: Engine,
+    account: AccountState | views.AccountView,
+    given: AccountState | views.Balance,
+    version: int | None = None,
+    at: int | None = None,
+) -> BalanceView:
+    """On the account's normal side."""
+    dr = (given.debits_posted, given.debits_pending)
+    cr = (given.credits_posted, given.credits_pending)
+    (into, pending_in), (out, pending_out) = (cr, dr) if credit_normal(account.code) else (dr, cr)
+    return BalanceView(
+        account=UUID(int=account.id),
+        asset=engine.asset_code(account.asset),
+        posted=Balance(into - out),
+        available=Balance(into - out - pending_out),
+        pending_out=Amount(pending_out),
+        pending_in=Amount(pending_in),
+        version=version,
+        at=None if at is None else Instant(at),
+        counters=counters(given),
     )
 
 

@@ -12,10 +12,12 @@ from typing import Any, Final
 import msgspec
 from litestar import Litestar, Request
 from litestar.datastructures import ResponseHeader
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Contact, Example, License, Schema, Server, Tag
 from litestar.plugins import OpenAPISchemaPlugin
+from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
 from gateway import documentation, problems, schemas
@@ -181,6 +183,15 @@ def config() -> OpenAPIConfig:
 def document(app: Litestar) -> dict[str, Any]:
     """The OpenAPI document of `app`, with the objects as msgspec describes them."""
     described: dict[str, Any] = app.openapi_schema.to_schema()
+    _describe_objects(described["components"]["schemas"])
+    for route in app.routes:
+        if isinstance(route, HTTPRoute) and (item := described["paths"].get(route.path_format)):
+            for method, (handler, _) in route.route_handler_map.items():
+                _restore_examples(item.get(method.lower(), {}), handler)
+    return described
+
+
+def _describe_objects(described: dict[str, Any]) -> None:
     structs = {
         name: kind
         for name, kind in {**vars(schemas), **vars(problems)}.items()
@@ -189,9 +200,17 @@ def document(app: Litestar) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         list(structs.values()), schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
-    used = described["components"]["schemas"]
-    used.update({name: schema for name, schema in components.items() if name in used or name not in structs})
-    return described
+    described.update(
+        {name: schema for name, schema in components.items() if name in described or name not in structs}
+    )
+
+
+def _restore_examples(operation: dict[str, Any], handler: HTTPRouteHandler) -> None:
+    """Litestar drops nulls from examples, so they are put in again as they were given."""
+    for status, answer in (handler.responses or {}).items():
+        if operation and answer.examples:
+            [content] = operation["responses"][str(status)]["content"].values()
+            content["examples"] = {example.id: {"value": example.value} for example in answer.examples}
 
 
 def _schema_of(kind: type) -> dict[str, Any]:

@@ -200,12 +200,14 @@ class JsonBody(AbstractDTO[T]):
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """What `body` says. Raises Problem: 400 if it is no JSON, 422 naming the field if it is wrong JSON."""
     try:
-        content = decoder.decode(body)
+        try:
+            content = decoder.decode(body)
+        except msgspec.ValidationError as exc:
+            msgspec.json.decode(body)  # what is no JSON at all is said first
+            code = exc.__cause__.code if isinstance(exc.__cause__, WrongValue) else None
+            raise wrong_value(str(exc), code, decoder.type) from exc
         if ESCAPED_NUL in body:
             _refuse_nul(msgspec.json.decode(body), "")
-    except msgspec.ValidationError as exc:
-        code = exc.__cause__.code if isinstance(exc.__cause__, WrongValue) else None
-        raise wrong_value(str(exc), code, decoder.type) from exc
     except msgspec.DecodeError as exc:
         raise malformed_json(str(exc)) from exc
     except RecursionError as exc:
