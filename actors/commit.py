@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from actors.errors import ActorError
 from engine.record import Record
 from persistence.errors import (
     DatabaseUnreachable,
@@ -37,10 +38,19 @@ _log = structlog.get_logger(__name__)
 
 
 class Reply(NamedTuple):
-    """An answer that is ready, and may be given once it is durable."""
+    """An answer that is ready, and may be given once what it saw is durable; an ActorError is raised."""
 
     future: asyncio.Future[Any]
     answer: Any
+
+    def give(self) -> None:
+        """Let the caller have it, if it still waits."""
+        if self.future.done():
+            return
+        if isinstance(self.answer, ActorError):
+            self.future.set_exception(self.answer)
+        else:
+            self.future.set_result(self.answer)
 
 
 class _Turn(NamedTuple):
@@ -123,7 +133,7 @@ class CommitPipeline:
                 self._in_flight = self._next_batch()
                 await self._make_durable(self._in_flight)
                 self._acknowledge()
-        except PersistenceError as failure:
+        except Exception as failure:  # whatever it is, nothing can be acknowledged any more
             self._on_failure(failure)
 
     def _next_batch(self) -> list[_Turn]:
@@ -158,7 +168,7 @@ class CommitPipeline:
                 unknown = unknown or isinstance(trouble, OutcomeUnknown)
                 self.blocked = trouble
                 _log.warning("the log waits", error=str(trouble), attempt=attempt)
-                if attempt >= ATTEMPTS_MAX and not isinstance(trouble, LogFull):
+                if attempt >= ATTEMPTS_MAX and (self._closing or not isinstance(trouble, LogFull)):
                     raise
                 if attempt > 1:
                     await asyncio.sleep(PAUSE_S)
@@ -173,5 +183,4 @@ class CommitPipeline:
             self._room.set()
         for turn in batch:
             for reply in turn.replies:
-                if not reply.future.done():
-                    reply.future.set_result(reply.answer)
+                reply.give()

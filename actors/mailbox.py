@@ -3,6 +3,7 @@ waits."""
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from actors.errors import Overloaded, ShardStopped
@@ -42,20 +43,22 @@ class Mailbox:
         """How many legs, Moves and reads are waiting."""
         return self._weight
 
-    def put(self, message: Any, weight: int = 1) -> asyncio.Future[Any]:
-        """Leave a message; the future is its answer. Raises Overloaded when full and ShardStopped when
-        closed."""
+    def put(self, messages: Sequence[tuple[Any, int]]) -> list[asyncio.Future[Any]]:
+        """Leave messages with their weights, all or none; the futures are their answers. Raises Overloaded
+        when full and ShardStopped when closed. An empty mailbox takes any weight."""
         if self._closed is not None:
             raise ShardStopped(self._shard, self._closed)
-        if len(self._letters) >= self._messages_max or (
+        weight = sum(weight for _, weight in messages)
+        if len(self._letters) + len(messages) > self._messages_max or (
             self._letters and self._weight + weight > self._weight_max
         ):
             raise Overloaded(f"the mailbox of shard {self._shard} is full", RETRY_AFTER_S)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._letters.append(Letter(message, answer, weight))
+        loop = asyncio.get_running_loop()
+        letters = [Letter(message, loop.create_future(), weight) for message, weight in messages]
+        self._letters += letters
         self._weight += weight
         self._arrived.set()
-        return answer
+        return [letter.answer for letter in letters]
 
     async def wait(self, timeout_s: float | None) -> None:
         """Return once something waits or the mailbox is closed, or after `timeout_s`."""
@@ -81,8 +84,8 @@ class Mailbox:
         return taken
 
     def close(self, reason: str) -> None:
-        """Refuse letters from now on. What waits already may still be taken."""
-        self._closed = reason
+        """Refuse letters from now on, for the first reason given. What waits already may still be taken."""
+        self._closed = self._closed or reason
         self._arrived.set()
 
     @property

@@ -11,27 +11,31 @@ from typing import Final
 import structlog
 
 from engine.record import Record
-from persistence.errors import DatabaseUnreachable
+from persistence.errors import ConnectionLost, DatabaseUnreachable, QueryFailed
 from persistence.projection import Projector
 
-QUEUED_LEGS_MAX: Final = 1_000_000
+QUEUED_FACTS_MAX: Final = 1_000_000
 """Facts kept in memory for the projection; beyond it they are read back from the log."""
 GROUP_LEGS_MAX: Final = 200_000
-"""Facts that one transaction of the projection takes."""
+"""Legs that one transaction of the projection takes."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_PASSING: Final = ("40", "53", "55P03", "57")
+"""States of PostgreSQL that pass: conflicts, no room, locks, an operator at work."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ProjectionFeed:
-    """Runs one shard's projector. `lag_legs` is how many facts are committed and not yet projected."""
+    """Runs one shard's projector. `lag_legs` is how many legs were committed since it began and are not yet
+    projected."""
 
-    def __init__(self, projector: Projector, committed_lsn: int, lag_legs: int = 0) -> None:
+    def __init__(self, projector: Projector, committed_lsn: int) -> None:
         self._projector = projector
         self._queue: deque[Record] = deque()  # consecutive records, the newest is the newest committed one
-        self._queued_legs = 0
+        self._queued_facts = 0  # in the queue
+        self._behind: deque[tuple[int, int]] = deque()  # LSN and legs of records that make up the lag
         self._committed_lsn = committed_lsn
-        self.lag_legs = lag_legs
+        self.lag_legs = 0
         self._changed = asyncio.Event()
         self._progress = asyncio.Condition()
         self._closing = False
@@ -52,19 +56,21 @@ class ProjectionFeed:
         """Take records that were just committed."""
         for record in records:
             self._queue.append(record)
-            self._queued_legs += len(record.legs)
-            self.lag_legs += len(record.legs)
+            self._queued_facts += _facts(record)
+            if len(record.legs):
+                self._behind.append((record.lsn, len(record.legs)))
+                self.lag_legs += len(record.legs)
         self._committed_lsn = records[-1].lsn
-        while self._queued_legs > QUEUED_LEGS_MAX and len(self._queue) > 1:
-            self._queued_legs -= len(self._queue.popleft().legs)
+        while self._queued_facts > QUEUED_FACTS_MAX and len(self._queue) > 1:
+            self._queued_facts -= _facts(self._queue.popleft())
         self._changed.set()
 
     async def wait_for(self, lsn: int) -> None:
-        """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it
-        stopped."""
+        """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it stopped
+        before that."""
         async with self._progress:
             await self._progress.wait_for(lambda: self._projector.lsn >= lsn or self.failure is not None)
-        if self.failure is not None:
+        if self._projector.lsn < lsn and self.failure is not None:
             raise self.failure
 
     async def wait_for_progress(self) -> None:
@@ -74,15 +80,17 @@ class ProjectionFeed:
         async with self._progress:
             await self._progress.wait()
 
-    async def close(self, drain: bool) -> None:
-        """End; with `drain` only after everything committed is projected."""
-        if drain and self.failure is None:
-            self._closing = True
-            self._changed.set()
-            await asyncio.wait([self._task])
-        else:
+    async def close(self, reason: Exception, drain: bool) -> None:
+        """End; with `drain` only after everything committed is projected, if the database is there. Who still
+        waits for the projection then is told the reason."""
+        self._closing = True
+        self._changed.set()
+        if not drain:
             self._task.cancel()
-            await asyncio.wait([self._task])
+        await asyncio.wait([self._task])
+        self.failure = self.failure or reason
+        await self._announce()
+        await self._projector.close()
 
     async def _run(self) -> None:
         attempt = 0
@@ -97,35 +105,51 @@ class ProjectionFeed:
                 group = await self._next_group()
                 await self._projector.project(group)
                 attempt = 0
-            except DatabaseUnreachable as exc:
+            except Exception as exc:
+                if not _passes(exc):
+                    _log.error(
+                        "the projection has stopped", error=repr(exc), projected_lsn=self._projector.lsn
+                    )
+                    self.failure = exc
+                    await self._announce()
+                    return
+                if self._closing:
+                    return
                 pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
                 attempt += 1
                 _log.warning("projection waits for the database", error=str(exc), retry_s=pause)
                 await asyncio.sleep(pause)
                 continue
-            except Exception as exc:
-                self.failure = exc
-                _log.error("the projection has stopped", error=repr(exc), projected_lsn=self._projector.lsn)
-                await self._announce()
-                raise
-            self.lag_legs -= sum(len(record.legs) for record in group)
             await self._announce()
 
     async def _next_group(self) -> list[Record]:
         start = self._projector.lsn + 1
         while self._queue and self._queue[0].lsn < start:
-            self._queued_legs -= len(self._queue.popleft().legs)
+            self._queued_facts -= _facts(self._queue.popleft())
         if not self._queue or self._queue[0].lsn > start:
             return await self._projector.read_back(start, GROUP_LEGS_MAX)
         group: list[Record] = []
         legs = 0
         while self._queue and (not group or legs + len(self._queue[0].legs) <= GROUP_LEGS_MAX):
             record = self._queue.popleft()
-            self._queued_legs -= len(record.legs)
+            self._queued_facts -= _facts(record)
             legs += len(record.legs)
             group.append(record)
         return group
 
     async def _announce(self) -> None:
+        while self._behind and self._behind[0][0] <= self._projector.lsn:
+            self.lag_legs -= self._behind.popleft()[1]
         async with self._progress:
             self._progress.notify_all()
+
+
+def _facts(record: Record) -> int:
+    return len(record.legs) + len(record.accounts) + len(record.events)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, QueryFailed):
+        return isinstance(error, ConnectionLost) or error.sqlstate.startswith(_PASSING)
+    return isinstance(error, DatabaseUnreachable)

@@ -147,9 +147,11 @@ class Engine:
 
     async def close(self) -> None:
         """Answer what waits, let the projection catch up, leave a snapshot, and let go of the database."""
-        for shard in self._shards:
-            await shard.close()
-        await asyncio.to_thread(self._database.stop)
+        try:
+            for shard in self._shards:
+                await shard.close()
+        finally:
+            await asyncio.to_thread(self._database.stop)
 
     async def ended(self) -> str:
         """Wait until the engine serves no more; returns why."""
@@ -349,16 +351,14 @@ class Engine:
             raise InvalidRequest("key", str(exc)) from exc
 
     async def _in_messages(self, kind: Callable[[list[Any]], Any], commands: list[Any]) -> list[Any]:
-        sent: list[asyncio.Future[list[Any]]] = []
-        part: list[Any] = []
-        weight = 0
+        parts: list[list[Any]] = []
+        weight = MESSAGE_WEIGHT_MAX
         for command in commands:
             more = move_weight(command) if isinstance(command, MoveCommand) else 1
-            if part and weight + more > MESSAGE_WEIGHT_MAX:
-                sent.append(self._home.send(kind(part)))
-                part, weight = [], 0
-            part.append(command)
+            if weight + more > MESSAGE_WEIGHT_MAX:
+                parts.append([])
+                weight = 0
+            parts[-1].append(command)
             weight += more
-        if part:
-            sent.append(self._home.send(kind(part)))
+        sent = self._home.send_all([kind(part) for part in parts])
         return [answer for answers in await asyncio.gather(*sent) for answer in answers]

@@ -13,13 +13,14 @@ the shard that comes after it.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
 
 from actors.commit import CommitPipeline
-from actors.errors import Overloaded, ShardStopped
+from actors.errors import ActorError, Overloaded, ShardStopped
+from actors.lookups import PatientLookups
 from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
 from actors.messages import Message
 from actors.metrics import ShardMetrics
@@ -31,7 +32,7 @@ from engine.record import Record, chain_hash, encode
 from engine.shard_state import ShardState
 from persistence import recovery, snapshots
 from persistence.database import Database
-from persistence.errors import DatabaseUnreachable
+from persistence.errors import LogDamaged, PersistenceError
 from persistence.log import Log
 from persistence.projection import Projector
 from persistence.queries import Queries
@@ -68,6 +69,7 @@ class Shard:
         self._clock = clock
         self._metrics = metrics
         self._queries = Queries(database, index)
+        self._lookups = PatientLookups(self._queries)
         self._mailbox = Mailbox(index, settings.mailbox_messages_max, settings.mailbox_weight_max)
         self._pipeline = CommitPipeline(
             log, recovered.lsn, settings.turns_in_flight_max, self._committed, self._fail
@@ -89,23 +91,41 @@ class Shard:
     ) -> "Shard":
         """Become the shard's only writer, recover its state, and serve. Raises PersistenceError."""
         log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
+        projector = Projector(database, index)
         try:
             state = _empty_state(settings)
             recovered = await asyncio.to_thread(recovery.recover, database, index, state)
             state.chain = recovered.chain
-            projector = Projector(database, index)
             await projector.start()
+            if projector.lsn > recovered.lsn:
+                raise LogDamaged(
+                    f"the projection is at record {projector.lsn}, and the log ends at {recovered.lsn}",
+                    index,
+                    recovered.lsn + 1,
+                )
             shard = cls(index, settings, database, log, state, projector, recovered, clock, metrics)
         except BaseException:
+            await projector.close()
             await log.close()
             raise
-        await shard._begin()
+        try:
+            await shard._begin()
+        except BaseException as failure:
+            shard._fail(failure)
+            await shard.close()
+            raise
         return shard
 
     # For callers
 
     def send(self, message: Message) -> asyncio.Future[Any]:
         """Leave a message; the future is its durable answer. Raises Overloaded or ShardStopped."""
+        return self.send_all([message])[0]
+
+    def send_all(self, messages: Sequence[Message]) -> list[asyncio.Future[Any]]:
+        """Leave several messages, one after the other: all of them or, when they are refused, none."""
+        if self.stopped is not None:
+            raise ShardStopped(self.index, self.stopped)
         if self._feed.lag_legs > self._settings.projection_lag_legs_max:
             self._metrics.overloaded("projection")
             raise Overloaded(f"the projection is {self._feed.lag_legs} legs behind", RETRY_AFTER_S)
@@ -113,7 +133,7 @@ class Shard:
             self._metrics.overloaded("log")
             raise Overloaded(f"nothing can be written now: {self._pipeline.blocked}", RETRY_AFTER_S)
         try:
-            return self._mailbox.put(message, message.weight)
+            return self._mailbox.put([(message, message.weight) for message in messages])
         except Overloaded:
             self._metrics.overloaded("mailbox")
             raise
@@ -149,22 +169,21 @@ class Shard:
         return str(self._pipeline.blocked) if self._pipeline.blocked is not None else None
 
     async def close(self) -> None:
-        """Answer what waits, let the projection catch up, leave a snapshot, and give up the log."""
+        """Answer what waits, let the projection catch up, leave a snapshot, and give up the log. A shard that
+        has stopped only lets go of what it holds."""
+        self._mailbox.close("it is closing")
+        if self._turns is not None:
+            await asyncio.wait([self._turns])
         if self.stopped is None:
-            self._mailbox.close("it is closing")
-            if self._turns is not None:
-                await asyncio.wait([self._turns])
             await self._pipeline.close()
+        await self._pipeline.abort()
         if self._follower is not None:
             await asyncio.wait([self._follower])
-        if self.stopped is None:
-            await self._feed.close(drain=True)
+        graceful, self.stopped = self.stopped is None, self.stopped or "it was closed"
+        await self._feed.close(ShardStopped(self.index, self.stopped), drain=graceful)
+        if graceful:
             await self._leave_snapshot()
-            self.stopped = "it was closed"
-            await self._log.close()
-        else:
-            await self._feed.close(drain=False)
-            await self._log.close()
+        await self._log.close()
         await self._queries.close()
         self.ended.set()
 
@@ -191,23 +210,26 @@ class Shard:
                 if not letters and self._mailbox.closed:
                     return
                 await self._run_turn(letters)
+                letters = []
         except Exception as failure:
             _log.error("a turn has failed", shard=self.index, error=repr(failure), exc_info=True)
             self._fail(failure)
-            self._refuse(letters, ShardStopped(self.index, str(self.stopped)))
+        finally:
+            self._refuse(letters, ShardStopped(self.index, self.stopped or "its turn was interrupted"))
 
     async def _run_turn(self, letters: list[Letter]) -> None:
         started = time.perf_counter()
-        await self._make_room_for_ids()
+        try:
+            await self._make_room_for_ids()
+        except Overloaded as refusal:
+            self._refuse(letters, refusal)
+            return
         now = max(self._clock(), self._state.time)
-        turn = Turn(self._state, self._queries, now, letters)
+        turn = Turn(self._state, self._lookups, now, letters)
         if now - self._swept_at >= self._settings.sweep_interval_ns:
             self._swept_at = now
             turn.sweep()
         await turn.run()
-        if self.ended.is_set():  # the commit pipeline gave up meanwhile
-            self._refuse(letters, ShardStopped(self.index, self.stopped or ""))
-            return
         record = turn.record(self.index, self._log.epoch)
         payload = b""
         if record is not None:
@@ -223,13 +245,19 @@ class Shard:
         self._metrics.results(turn.results)
 
     async def _make_room_for_ids(self) -> None:
-        """Start a new generation of remembered ids when it is time, and forget one that SQL knows by now."""
+        """Start a new generation of remembered ids when it is time, and forget one that SQL knows by now.
+        Raises Overloaded if there is no room and the projection will make none."""
         while True:
             self._state.forget(self._feed.projected_timestamp)
             try:
                 self._state.begin_turn()
                 return
-            except WindowFull:
+            except WindowFull as full:
+                if self._feed.failure is not None:
+                    self._metrics.overloaded("projection")
+                    raise Overloaded(
+                        f"the projection has stopped: {self._feed.failure}", RETRY_AFTER_S
+                    ) from full
                 await self._feed.wait_for_progress()
 
     # What the pipeline says
@@ -241,7 +269,7 @@ class Shard:
             self._legs_since_snapshot = 0
             self._follower = asyncio.create_task(self._follow(), name=f"snapshot-{self.index}")
 
-    def _fail(self, failure: Exception) -> None:
+    def _fail(self, failure: BaseException) -> None:
         """Stop for good: nothing is answered from now on."""
         if self.stopped is not None:
             return
@@ -251,13 +279,14 @@ class Shard:
         while letters := self._mailbox.take(self._settings.turn_weight_max):
             self._refuse(letters, error)
         for reply in self._pipeline.take_unanswered():
-            if not reply.future.done():
-                reply.future.set_exception(error)
+            reply._replace(answer=error).give()
+        if self._turns is not None and self._turns is not asyncio.current_task():
+            self._turns.cancel()  # it may wait for what will never come
         _log.error("the shard has stopped", shard=self.index, reason=self.stopped)
         self.ended.set()
 
     @staticmethod
-    def _refuse(letters: list[Letter], error: Exception) -> None:
+    def _refuse(letters: list[Letter], error: ActorError) -> None:
         for letter in letters:
             if not letter.answer.done():
                 letter.answer.set_exception(error)
@@ -270,15 +299,22 @@ class Shard:
             await asyncio.to_thread(
                 recovery.build_snapshot, self._database, self.index, _empty_state(self._settings)
             )
-        except DatabaseUnreachable as exc:
+        except LogDamaged as failure:
+            self._fail(failure)
+        except PersistenceError as exc:
             _log.warning("no snapshot this time", shard=self.index, error=str(exc))
+        except Exception as failure:  # the log can't be replayed, so what is live can't be right either
+            self._fail(failure)
         finally:
             self._follower = None
 
     async def _leave_snapshot(self) -> None:
         """Store the live state, all of it durable by now, so that the next start is quick."""
         lsn, state = self._state.lsn, self._state.state()
-        await asyncio.to_thread(snapshots.save, self._database, self.index, lsn, self._state.chain, state)
+        try:
+            await asyncio.to_thread(snapshots.save, self._database, self.index, lsn, self._state.chain, state)
+        except PersistenceError as exc:
+            _log.warning("no snapshot: the next start replays the log", shard=self.index, error=str(exc))
 
 
 def _empty_state(settings: Settings) -> ShardState:

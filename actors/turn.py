@@ -130,8 +130,8 @@ class Turn:
         for letter in self._letters:
             try:
                 await self._handlers[type(letter.message)](letter)
-            except (InvalidRequest, NotFound) as refusal:
-                letter.answer.set_exception(refusal)
+            except (InvalidRequest, NotFound, Overloaded) as refusal:
+                self._answers.append((letter, refusal))
         await self._flush()
 
     def record(self, shard: int, epoch: int) -> Record | None:
@@ -160,8 +160,7 @@ class Turn:
     async def _post_legs(self, letter: Letter) -> None:
         columns = without_engine_flags(letter.message.columns)
         if not self._room_for(len(columns.amount)):
-            letter.answer.set_exception(Overloaded("the turn is full", RETRY_AFTER_S))
-            return
+            raise Overloaded("the turn is full", RETRY_AFTER_S)
         self._compile_moves()
         self._in_block.append(_Posted(letter, self._block.add(columns)))
 

@@ -40,8 +40,11 @@ class ShardState:
         self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
 
     def forget(self, projected_timestamp: int) -> None:
-        """Drop generations of ids that PostgreSQL has by now."""
-        droppable = self.ledger.droppable(projected_timestamp)
+        """Drop generations of ids that PostgreSQL has by now: whatever is stamped before a projected stamp is
+        projected. A Move's answer may share its stamp with an earlier leg, so it has to be older."""
+        droppable = min(
+            self.ledger.droppable(projected_timestamp), self.moves.window.droppable(projected_timestamp - 1)
+        )
         if droppable > self.ledger.dropped:
             self.ledger.drop_generations(droppable)
             self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
