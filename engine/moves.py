@@ -237,6 +237,8 @@ class MoveBook:
         check_command(command, plan.wanted, kind)
         if command.if_version:
             raise Refused(Refusal.FIELD_NOT_ACCEPTED, "if_version: a Move that is created has no version yet")
+        if command.id in self.open:
+            raise Refused(Refusal.EXISTS_WITH_DIFFERENT_CONTENT, "id: a Move has this id already")
         self._check_parties(command)
         asset = self._asset(command.asset)
         defaults = kind.kind.defaults
@@ -287,7 +289,7 @@ class MoveBook:
         prepared.business_time = command.business_time or now
         if command.if_version not in {0, move.seq + 1}:
             message = f"if_version: the Move has version {move.seq + 1}, not {command.if_version}"
-            prepared.refusal = Refusal.MOVE_VERSION_DIFFERS, message
+            prepared.refusal = Refusal.MOVE_VERSION_DIFFERS.value, message
             return prepared
         plan = self._plan(kind, move.state, command.transition, creating=False)
         check_command(command, plan.wanted, kind)

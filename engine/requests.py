@@ -23,6 +23,9 @@ FUTURE_MS_MAX: Final = 60_000
 """How far ahead of the shard's clock an id may be and still prove that it is new."""
 NANOSECONDS_A_MILLISECOND: Final = 1_000_000
 
+ANSWERS_PER_GENERATION: Final = 1 << 17
+"""A generation with so many answers should be followed by the next, even if few ids of legs are in it."""
+
 _HASH_BYTES: Final = 16
 _FIELD_BYTES: Final = 2
 
@@ -105,6 +108,11 @@ class RequestWindow:
     def newest(self) -> Generation:
         """The generation that grows."""
         return self.generations[self.generation]
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to begin the next generation, for the sake of memory."""
+        return len(self.newest.answers) >= ANSWERS_PER_GENERATION
 
     def set_generation(self, generation: int, dropped: int) -> None:
         """Begin generation `generation` if it is new, and drop those below `dropped`."""
