@@ -45,7 +45,7 @@ def commands(draw: st.DrawFn) -> list[MoveCommand]:
     for number in range(draw(st.integers(1, 14))):
         id = id_of(draw(st.integers(0, number)) if draw(st.integers(0, 9)) == 0 else number)
         created = [command.id for command in made if not command.move]
-        if created and draw(st.booleans()):
+        if draw(st.booleans()) and created:
             move = draw(st.sampled_from(created))
             amount = draw(st.sampled_from([0, 0, 3]))
             version = draw(st.sampled_from([0, 0, 0, 0, 1, 2]))
