@@ -10,6 +10,19 @@ import msgspec
 
 DEFAULT_DATA_DIR: Final = Path(".tessera")
 ENVIRONMENT_PREFIX: Final = "TESSERA_"
+TURN_WEIGHT_LIMIT: Final = 65_536
+"""What the kernel takes in one call, with room to spare."""
+_AT_LEAST: Final = {
+    "mailbox_messages_max": 1,
+    "mailbox_weight_max": 1,
+    "turn_weight_max": 1,
+    "turns_in_flight_max": 1,
+    "projection_lag_legs_max": 1,
+    "ids_per_generation": 1,
+    "generations_max": 3,
+    "snapshot_legs": 1,
+    "sweep_interval_ns": 0,
+}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +53,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if self.data_dir is not None and self.database_url is not None:
             raise ValueError("give either a data directory or a database URL, not both")
+        for name, least in _AT_LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.turn_weight_max > TURN_WEIGHT_LIMIT:
+            raise ValueError(
+                f"turn_weight_max must be at most {TURN_WEIGHT_LIMIT}, not {self.turn_weight_max}"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> "Settings":
