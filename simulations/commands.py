@@ -1,8 +1,6 @@
 """The commands that the simulations add to `tessera`: `replay` and `demo`."""
 
-import asyncio
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +8,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-
-from actors.errors import ShardStopped
 from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind
@@ -29,18 +24,15 @@ from gateway.options import (
     reporting_failures,
     run,
 )
-from gateway.server import first_of, serving, stopping_on_signals
-from simulations.books import database_running
-from simulations.demo import DEMO_DIR, forget_earlier_demo, recover, replay_until_killed, tour
-from simulations.demo_screen import Screen, print_demo, print_served
 from simulations.errors import SalesFileError, SimulationError
-from simulations.online_retail import DATASET, FILE_NAMES, FOLDERS, VARIABLE, find_file, read_plan
+from simulations.online_retail import DATASET, find_file, read_plan
 from simulations.planning import Plan
 from simulations.printing import print_replay
 from simulations.replay import ReplayReport
 from simulations.replay import replay as replay_plan
-from simulations.source import ORDERS, SEED, Source, read_source
+from simulations.source import ORDERS, SEED, Source
 
+DEMO_DIR: Final = Path(".tessera/demo")
 DATABASE_VARIABLES: Final = frozenset({"TESSERA_DATA_DIR", "TESSERA_DATABASE_URL"})
 
 
@@ -115,6 +107,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Replay a year of sales, kill the engine half way, recover, prove the books, and serve them."""
+    from simulations.demo_run import run_demo  # noqa: PLC0415  # it imports the whole gateway
+
     with reporting_failures(as_json=as_json), _explaining_input():
         serves = serve if serve is not None else not as_json
         fresh = data_dir is None and database_url is None and not DATABASE_VARIABLES & os.environ.keys()
@@ -122,7 +116,7 @@ def demo(
         source = _source(data, seed, orders)
         listener = bind(host, port) if serves else None
         try:
-            ok = run(_demo(settings, source, listener, fresh=fresh, as_json=as_json))
+            ok = run(run_demo(settings, source, listener, fresh=fresh, as_json=as_json))
         finally:
             if listener is not None:
                 listener.close()
@@ -134,43 +128,6 @@ async def _replay(settings: Settings, planned: Plan, read_s: float) -> ReplayRep
     async with Engine.running(settings) as engine:
         with progress("replaying") as report:
             return await replay_plan(engine, planned, report, time.perf_counter() - read_s)
-
-
-async def _demo(
-    settings: Settings, source: Source, listener: socket.socket | None, *, fresh: bool, as_json: bool
-) -> bool:
-    async with database_running(settings) as database:
-        with Screen(quiet=as_json) as screen:
-            screen.say(_intention(source))
-            planned = read_source(source)
-            if fresh:
-                await forget_earlier_demo(database)
-            killed = await replay_until_killed(settings, source, planned.move_count, screen)
-            engine = await recover(settings, screen)
-            try:
-                report = await tour(engine, killed, source, planned, screen)
-            except BaseException:
-                await engine.close()
-                raise
-        try:
-            print_result(report, print_demo, as_json=as_json)
-            if listener is not None:
-                await _serve(engine, listener)
-        finally:
-            await engine.close()
-    return report.ok
-
-
-async def _serve(engine: Engine, listener: socket.socket) -> None:
-    """Serve until a signal says stop. Raises ShardStopped if the engine ends by itself."""
-    stop = asyncio.Event()
-    with stopping_on_signals(stop):
-        async with serving(engine, listener) as server:
-            print_served(server.url, Console(highlight=False, soft_wrap=True))
-            await first_of(engine.ended(), stop.wait())
-        if not stop.is_set():
-            health = engine.health()
-            raise ShardStopped(health.shard, health.reason)
 
 
 @contextmanager
@@ -194,10 +151,3 @@ def _source(data: Path | None, seed: int, orders: int) -> Source:
             "Give the file or its folder, or leave --data out for a market made from a seed.",
         )
     return Source(str(found) if found is not None else None, seed, orders)
-
-
-def _intention(source: Source) -> str:
-    if source.path is not None:
-        return f"Replaying {source.describe()}."
-    places = ", ".join(str(folder) for folder in FOLDERS)
-    return f"There is no {FILE_NAMES[0]} in {places} or ${VARIABLE}, so this replays {source.describe()}."

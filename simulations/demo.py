@@ -12,7 +12,6 @@ import asyncio
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -31,7 +30,6 @@ from simulations.worker import Progress, WorkOrder, encode_order, read_progress
 
 KILL_AT: Final = 0.4
 """How far the first engine gets, as a share of all Moves."""
-DEMO_DIR: Final = Path(".tessera/demo")
 APPLICATION: Final = "tessera demo"
 LOG_TAIL_LINES: Final = 20
 
