@@ -29,7 +29,7 @@ SETTINGS: Final = settings(
     deadline=None,  # the first call compiles
     derandomize=False,
     print_blob=True,
-    max_examples=60,
+    max_examples=150,
     stateful_step_count=30,
     suppress_health_check=list(HealthCheck),
 )
@@ -166,7 +166,7 @@ class BuiltLegs(Equivalence):
 
     @rule(
         batches=st.lists(
-            st.lists(st.one_of(legs, posts_and_voids), min_size=1, max_size=4), min_size=1, max_size=3
+            st.lists(st.one_of(legs, posts_and_voids), min_size=1, max_size=8), min_size=1, max_size=4
         )
     )
     def send_legs(self, batches: list[list[Leg]]) -> None:
@@ -210,7 +210,7 @@ class DrawnLegs(Equivalence):
     def send_legs(self, random: Random) -> None:
         self.workload.random = random
         self.workload.now = self.now
-        messages, of_moves = self.workload.block(6, 4)
+        messages, of_moves = self.workload.block(16, 6)
         self.pair.apply_block(messages, self.now, of_moves)
 
     @rule(random=st.randoms(use_true_random=False))
