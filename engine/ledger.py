@@ -201,7 +201,7 @@ class Ledger:
         count = len(block.columns.amount)
         unknown = np.empty((2 * count, 2), np.uint64)
         columns = _input(block.columns, count)
-        found = queries.unknown_ids(self._books, columns, self._strays, now, unknown)
+        found = queries.unknown_ids(self._books, columns, self._strays, int(now), unknown)
         return np.unique(unknown[:found], axis=0) if found else unknown[:0]
 
     # Commands
@@ -233,8 +233,8 @@ class Ledger:
             _read_only(block.offsets),
             opens,
             loaded,
-            block.allowed_flags,
-            now,
+            int(block.allowed_flags),
+            int(now),
             answers,
         )
         if facts < 0:
@@ -261,7 +261,7 @@ class Ledger:
             self._books,
             _input(columns, count),
             _read_only(offsets),
-            now,
+            int(now),
             status,
             timestamps,
             facts,
@@ -289,7 +289,7 @@ class Ledger:
         self._check_time(now)
         books = self._books
         due = np.empty(int(books.scalars[shapes.HOLD_COUNT]), np.int64)
-        due = due[: upkeep.due_holds(books, now, due)]
+        due = due[: upkeep.due_holds(books, int(now), due)]
         order = np.lexsort((books.holds["timestamp"][due], books.expiries[due]))
         due = due[order[:limit]]
         self._check_room(len(due))

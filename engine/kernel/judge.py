@@ -13,7 +13,7 @@ from engine.kernel.compiled import part, seldom
 from engine.kernel.holds import expiry_of, find_hashed_hold
 from engine.kernel.index import hash_id
 from engine.kernel.overflow import first_overflow
-from engine.kernel.repeats import judge_repeat, recall_loaded, seek_loaded
+from engine.kernel.repeats import inherited_id, judge_repeat, recall_loaded, seek_loaded
 from engine.kernel.shapes import LAST_LEG, LOOKAHEAD_RING, SEED
 from engine.kernel.window import find_row, recall
 from engine.layout import AMOUNT_MAX, SECOND_NS, AccountFlag, HoldStatus, LegFlag
@@ -391,11 +391,10 @@ def asked_of_hold(c: Any, i: Any, flags: Any, held: Any) -> Any:
 @part
 def fill_settled(c: Any, i: Any, flags: Any, hold: Any, fact: Any) -> None:
     """The fact of an accepted post or void, with what it inherits from its hold."""
-    own = not is_zero(c.user_data_128, i)
     fact.pending_hi = c.pending_id[i, 0]
     fact.pending_lo = c.pending_id[i, 1]
-    fact.user_data_128_hi = c.user_data_128[i, 0] if own else hold.user_data_128_hi
-    fact.user_data_128_lo = c.user_data_128[i, 1] if own else hold.user_data_128_lo
+    wide = inherited_id(c.user_data_128[i, 0], c.user_data_128[i, 1], hold)
+    fact.user_data_128_hi, fact.user_data_128_lo = wide
     fact.user_data_64 = c.user_data_64[i] if c.user_data_64[i] != _ZERO else hold.user_data_64
     fact.user_data_32 = c.user_data_32[i] if c.user_data_32[i] != 0 else hold.user_data_32
     fact.amount = np.int64(0) if flags & _VOID else asked_of_hold(c, i, flags, hold.held)

@@ -121,9 +121,21 @@ def open_account(b: Any, opens: Any, number: Any, stamp: Any, answers: Any, open
     return opened + 1
 
 
+@part
+def answer(answers: Any, i: Any, code: Any, stamp: Any, fact: Any) -> None:
+    """Writes the answer to leg `i`: with the time and amount of the leg that is there now, if one is."""
+    answers.status[i] = code
+    if code == Result.CREATED.value or code == Result.EXISTS.value:
+        answers.timestamp[i] = fact.timestamp
+        answers.amount[i] = fact.amount
+    else:
+        answers.timestamp[i] = stamp
+        answers.amount[i] = 0
+
+
 @seldom
-def make_burnt(c: Any, i: Any, stamp: Any, fact: Any) -> None:
-    """The fact that a leg's id is burnt."""
+def burn(b: Any, c: Any, i: Any, stamp: Any, fact: Any) -> None:
+    """Makes a leg's id one that failed."""
     fact.id_hi = c.id[i, 0]
     fact.id_lo = c.id[i, 1]
     fact.pending_hi = _ZERO
@@ -141,6 +153,7 @@ def make_burnt(c: Any, i: Any, stamp: Any, fact: Any) -> None:
     fact.code = 0
     fact.flags = _BURNT
     fact._pad = 0
+    apply(b, fact, b.digests[4 * (i % LOOKAHEAD_RING) + 2], np.int64(-1))
 
 
 @seldom
@@ -212,27 +225,18 @@ def post_legs(
                 code = Result.LINKED_EVENT_FAILED.value
             else:
                 code, hold = judge_leg(b, c, i, loaded, stamp, batch_time, batch_imported, allowed, fact)
-            answers.status[i] = code
-            if code == Result.CREATED.value or code == Result.EXISTS.value:
-                answers.timestamp[i] = fact.timestamp
-                answers.amount[i] = fact.amount
-            else:
-                answers.timestamp[i] = stamp
-                answers.amount[i] = 0
+            answer(answers, i, code, stamp, fact)
             if code == Result.CREATED.value:
                 apply(b, fact, b.digests[4 * (i % LOOKAHEAD_RING) + 2], hold)
                 facts += 1
-            else:
-                if chain >= 0 and not broken:
-                    undo_chain(b, fact)
-                    facts, opened = facts_before, opened_before
-                    fail_members(answers, chain, i, stamp)
-                    broken = True
-                if _TRANSIENT[code]:
-                    fact = answers.facts[facts]
-                    make_burnt(c, i, stamp, fact)
-                    apply(b, fact, b.digests[4 * (i % LOOKAHEAD_RING) + 2], hold)
-                    facts += 1
+            elif chain >= 0 and not broken:
+                undo_chain(b, fact)
+                facts, opened = facts_before, opened_before
+                fail_members(answers, chain, i, stamp)
+                broken = True
+            if _TRANSIENT[code]:
+                burn(b, c, i, stamp, answers.facts[facts])
+                facts += 1
             if not linked:
                 chain = np.int64(-1)
                 broken = False

@@ -102,27 +102,31 @@ def differs_in_amount(amount: Any, flags: Any, fact: Any) -> Any:
 
 
 @part
+def inherited_id(hi: Any, lo: Any, hold: Any) -> Any:
+    """The wide user data of a post or void, the hold's if it has none of its own."""
+    if (hi | lo) == _ZERO:
+        return hold.user_data_128_hi, hold.user_data_128_lo
+    return hi, lo
+
+
+@part
 def difference_in_user_data(b: Any, c: Any, i: Any, loaded: Any, inherits: Any, fact: Any) -> Any:
     """The first difference in user data, after inheritance from the hold; 0 = none."""
     hi, lo = c.user_data_128[i, 0], c.user_data_128[i, 1]
     middle, short = c.user_data_64[i], c.user_data_32[i]
     if inherits and ((hi | lo) == _ZERO or middle == _ZERO or short == 0):
         number = find_hold(b, fact.pending_hi, fact.pending_lo)
-        position = -1 if number >= 0 else seek_loaded(loaded.facts, fact.pending_hi, fact.pending_lo)
+        position = seek_loaded(loaded.facts, fact.pending_hi, fact.pending_lo) if number < 0 else -1
         if number >= 0:
             hold = b.holds[number]
-            hold_hi, hold_lo = hold.user_data_128_hi, hold.user_data_128_lo
-            hold_middle, hold_short = hold.user_data_64, hold.user_data_32
-        else:
+            hi, lo = inherited_id(hi, lo, hold)
+            middle = middle if middle != _ZERO else hold.user_data_64
+            short = short if short != 0 else hold.user_data_32
+        elif position >= 0:
             known = loaded.facts[position]
-            hold_hi, hold_lo = known.user_data_128_hi, known.user_data_128_lo
-            hold_middle, hold_short = known.user_data_64, known.user_data_32
-        if (hi | lo) == _ZERO:
-            hi, lo = hold_hi, hold_lo
-        if middle == _ZERO:
-            middle = hold_middle
-        if short == 0:
-            short = hold_short
+            hi, lo = inherited_id(hi, lo, known)
+            middle = middle if middle != _ZERO else known.user_data_64
+            short = short if short != 0 else known.user_data_32
     if hi != fact.user_data_128_hi or lo != fact.user_data_128_lo:
         return Result.EXISTS_WITH_DIFFERENT_USER_DATA_128.value
     if middle != fact.user_data_64:
