@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+
 from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind

@@ -62,6 +62,7 @@ class AssetBalance(msgspec.Struct, frozen=True):
 class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay did, and what the books hold after it. Amounts are mills."""
 
+    ok: bool  # nothing refused, every asset balanced, every order and refund drained
     dataset: str
     lines: int
     moves: int  # posted by this run
@@ -84,12 +85,6 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     books: Books
     lsn: int
     refusals: list[Refused]  # the first few
-
-    @property
-    def ok(self) -> bool:
-        """Nothing refused, every asset balanced, every order and refund drained."""
-        balanced = all(balance.difference == 0 for balance in self.trial_balance.values())
-        return self.refused == 0 and balanced and not self.books.undrained
 
 
 class Tally:
@@ -216,7 +211,10 @@ async def _report(engine: Engine, planned: Plan, tally: Tally, seconds: float) -
         books = await read_books(database, sales.dataset, sales.currency)
     kinds = np.bincount(planned.kind, minlength=len(PlannedKind)).tolist()
     answered = tally.moves + tally.repeats
+    balances = await trial_balance(engine, sales.currency)
+    balanced = all(balance.difference == 0 for balance in balances.values())
     return ReplayReport(
+        ok=tally.refused == 0 and balanced and not books.undrained,
         dataset=sales.dataset,
         lines=sales.line_count,
         moves=tally.moves,
@@ -235,7 +233,7 @@ async def _report(engine: Engine, planned: Plan, tally: Tally, seconds: float) -
         unmatched_lines=unmatched(planned).lines,
         unmatched_units=books.unmatched_units,
         unmatched_mills=books.unmatched_mills,
-        trial_balance=await trial_balance(engine, sales.currency),
+        trial_balance=balances,
         books=books,
         lsn=tally.lsn,
         refusals=tally.refusals,
