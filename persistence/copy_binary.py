@@ -25,6 +25,7 @@ UUID_OID: Final = 2950
 Kind = Literal["int2", "int4", "int8", "uuid"]
 Values = npt.NDArray[np.generic]
 
+_SIZE: Final = struct.Struct(">i")
 _SIZES: Final[Mapping[Kind, int]] = {"int2": 2, "int4": 4, "int8": 8, "uuid": 16}
 
 
@@ -73,6 +74,19 @@ def pack_rows(
     return runs
 
 
+def fixed_rows(
+    columns: Sequence[Column], values: Mapping[str, Values], count: int, text_after: bool = False
+) -> npt.NDArray[np.void]:
+    """`count` rows without nulls, all of one length. With `text_after`, one more column is to follow them;
+    its size, the last four bytes, is left 0."""
+    rows = np.empty(count, row_dtype(columns, frozenset(), text_after))
+    _fill(rows, columns, frozenset(), values, slice(None))
+    if text_after:
+        rows["fields"] = len(columns) + 1
+        rows["text_size"] = 0
+    return rows
+
+
 def pack_fields(fields: Sequence[bytes | None]) -> bytes:
     """One row of fields that are bytes already."""
     parts = [len(fields).to_bytes(2, "big")]
@@ -101,6 +115,26 @@ def row_dtype(
     if text_after:
         fields.append(("text_size", ">i4"))
     return np.dtype(fields)
+
+
+def unpack_fields(row: bytes) -> list[bytes | None]:
+    """The inverse of `pack_fields`."""
+    fields: list[bytes | None] = []
+    at = 2
+    for _ in range(int.from_bytes(row[:2], "big")):
+        (size,) = _SIZE.unpack_from(row, at)
+        at += 4
+        fields.append(None if size < 0 else row[at : at + size])
+        at += max(size, 0)
+    return fields
+
+
+def stream_rows(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+    """The rows of a stream out of PostgreSQL, which sends each in a message of its own."""
+    for block in blocks:
+        row = bytes(block).removeprefix(HEADER)
+        if row and row != TRAILER:
+            yield row
 
 
 def unpack_rows(columns: Sequence[Column], blocks: Iterable[bytes]) -> npt.NDArray[np.void]:

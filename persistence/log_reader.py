@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 from psycopg import sql
 
 from engine.record import FIRST_CHAIN, CorruptRecord, Record, chain_hash, decode
-from persistence.copy_binary import HEADER, TRAILER
+from persistence.copy_binary import stream_rows
 from persistence.database import Database, translated
 from persistence.errors import LogDamaged
 from persistence.log import Head
@@ -89,10 +89,8 @@ class LogReader:
         ):
             rows: list[_RawRow] = []
             size = 0
-            for block in copy:
-                row = _row(block)
-                if row is None:
-                    continue
+            for message in stream_rows(copy):
+                row = _row(message)
                 rows.append(row)
                 size += len(row[2])
                 if size >= BATCH_BYTES or len(rows) >= BATCH_RECORDS:
@@ -124,15 +122,7 @@ class LogReader:
         return Logged(record, self._at, len(payload))
 
 
-def _row(block: bytes | bytearray | memoryview) -> _RawRow | None:
-    """The row in a message of the stream; its first message starts with the header, its last is the
-    trailer."""
-    raw = bytes(block)
-    at = len(HEADER) if raw.startswith(HEADER) else 0
-    if raw[at : at + len(TRAILER)] == TRAILER or at == len(raw):
-        return None
-    _, _, lsn, _, epoch, size = _ROW.unpack_from(raw, at)
-    at += _ROW.size
-    if len(raw) != at + size:
-        raise ValueError("a message of the COPY stream is not one row")
-    return lsn, epoch, raw[at:]
+def _row(message: bytes) -> _RawRow:
+    _, _, lsn, _, epoch, size = _ROW.unpack_from(message)
+    assert len(message) == _ROW.size + size
+    return lsn, epoch, message[_ROW.size :]

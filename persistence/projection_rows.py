@@ -83,29 +83,25 @@ class EventRows(NamedTuple):
     requests: list[Fields]
 
 
+def leg_values(shard: int, legs: Rows) -> dict[str, npt.NDArray[Any]]:
+    """LEG_FACT rows as the values of LEG_COLUMNS, with zeros where the table has nulls."""
+    names = ["timestamp", "debit", "credit", "amount", "code", "flags", "held", "timeout"]
+    names += ["user_data_64", "user_data_32"]
+    return {name: legs[name] for name in names} | {
+        "shard": np.full(len(legs), shard, np.int16),
+        "id": _pair(legs, "id"),
+        "pending_id": _pair(legs, "pending"),
+        "user_data_128": _pair(legs, "user_data_128"),
+    }
+
+
 def leg_rows(shard: int, legs: Rows) -> Buffers:
     """Rows of the table `leg` for LEG_FACT rows, none of them a burnt id."""
-    ids, pending_ids = _pair(legs, "id"), _pair(legs, "pending")
-    user_data_128 = _pair(legs, "user_data_128")
-    values: dict[str, npt.NDArray[Any]] = {
-        name: legs[name]
-        for name in (
-            "timestamp", "debit", "credit", "amount", "code", "flags", "held", "timeout", "user_data_64",
-            "user_data_32",
-        )
-    }  # fmt: skip
-    values["shard"] = np.full(len(legs), shard, np.int16)
-    values |= {"id": ids, "pending_id": pending_ids, "user_data_128": user_data_128}
-    nulls = _nulls(
-        id=_is_zero(ids),
-        pending_id=_is_zero(pending_ids),
-        held=legs["held"] == 0,
-        timeout=legs["timeout"] == 0,
-        user_data_128=_is_zero(user_data_128),
-        user_data_64=legs["user_data_64"] == 0,
-        user_data_32=legs["user_data_32"] == 0,
-    )
-    return pack_rows(LEG_COLUMNS, values, nulls, len(legs))
+    values = leg_values(shard, legs)
+    wide = ("id", "pending_id", "user_data_128")
+    nulls = {name: _is_zero(values[name]) for name in wide}
+    nulls |= {name: values[name] == 0 for name in ("held", "timeout", "user_data_64", "user_data_32")}
+    return pack_rows(LEG_COLUMNS, values, _present(nulls), len(legs))
 
 
 def burnt_rows(shard: int, burnt: Rows) -> Buffers:
@@ -118,32 +114,33 @@ def burnt_rows(shard: int, burnt: Rows) -> Buffers:
     return pack_rows(BURNT_COLUMNS, values, {}, len(burnt))
 
 
+def account_values(shard: int, first_ordinal: int, accounts: Rows) -> dict[str, npt.NDArray[Any]]:
+    """ACCOUNT or ACCOUNT_FACT rows as the values of ACCOUNT_COLUMNS, with what the engine has for nulls."""
+    names = ("asset", "code", "flags", "floor", "ceiling", "parent", "user_data_64", "user_data_32")
+    return {name: accounts[name] for name in names} | {
+        "shard": np.full(len(accounts), shard, np.int16),
+        "ordinal": np.arange(first_ordinal, first_ordinal + len(accounts), dtype=np.int32),
+        "created": accounts["timestamp"],
+        "id": _pair(accounts, "id"),
+        "party": _pair(accounts, "party"),
+        "user_data_128": _pair(accounts, "user_data_128"),
+    }
+
+
 def account_rows(shard: int, first_ordinal: int, accounts: Rows, keys: Sequence[str]) -> Buffers:
     """Rows of the table `account` for ACCOUNT_FACT rows; an empty key is null."""
-    ids, party, user_data_128 = (
-        _pair(accounts, "id"),
-        _pair(accounts, "party"),
-        _pair(accounts, "user_data_128"),
-    )
-    values: dict[str, npt.NDArray[Any]] = {
-        name: accounts[name]
-        for name in ("asset", "code", "flags", "floor", "ceiling", "parent", "user_data_64", "user_data_32")
+    values = account_values(shard, first_ordinal, accounts)
+    nulls = {
+        "floor": accounts["floor"] == FLOOR_UNSET,
+        "ceiling": accounts["ceiling"] == CEILING_UNSET,
+        "parent": accounts["parent"] < 0,
+        "party": _is_zero(values["party"]),
+        "user_data_128": _is_zero(values["user_data_128"]),
+        "user_data_64": accounts["user_data_64"] == 0,
+        "user_data_32": accounts["user_data_32"] == 0,
     }
-    values["shard"] = np.full(len(accounts), shard, np.int16)
-    values["ordinal"] = np.arange(first_ordinal, first_ordinal + len(accounts), dtype=np.int32)
-    values["created"] = accounts["timestamp"]
-    values |= {"id": ids, "party": party, "user_data_128": user_data_128}
-    nulls = _nulls(
-        floor=accounts["floor"] == FLOOR_UNSET,
-        ceiling=accounts["ceiling"] == CEILING_UNSET,
-        parent=accounts["parent"] < 0,
-        party=_is_zero(party),
-        user_data_128=_is_zero(user_data_128),
-        user_data_64=accounts["user_data_64"] == 0,
-        user_data_32=accounts["user_data_32"] == 0,
-    )
     texts = [key.encode() or None for key in keys]
-    return pack_rows(ACCOUNT_COLUMNS, values, nulls, len(accounts), texts)
+    return pack_rows(ACCOUNT_COLUMNS, values, _present(nulls), len(accounts), texts)
 
 
 def event_rows(record: Record) -> EventRows:
@@ -300,6 +297,6 @@ def _is_zero(ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     return zero
 
 
-def _nulls(**columns: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
+def _present(nulls: dict[str, npt.NDArray[np.bool_]]) -> dict[str, npt.NDArray[np.bool_]]:
     """Only the columns that are null somewhere, so that there are few combinations to look for."""
-    return {name: column for name, column in columns.items() if column.any()}
+    return {name: column for name, column in nulls.items() if column.any()}

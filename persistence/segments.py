@@ -5,7 +5,7 @@ A leg touches its two accounts and every ancestor that has only one of them belo
 `account_history` per account touched, in the COPY BINARY format.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -24,11 +24,23 @@ _PENDING: Final = int(LegFlag.PENDING)
 _POST: Final = int(LegFlag.POST_PENDING)
 _RELEASE: Final = int(LegFlag.VOID_PENDING | LegFlag.EXPIRY)
 _KEEP_OPEN: Final = int(LegFlag.KEEP_OPEN)
-_TOUCHED_MAX: Final = 2 + 2 * ROLLUP_LEVELS_MAX
+TOUCHED_MAX: Final = 2 + 2 * ROLLUP_LEVELS_MAX
+"""How many accounts a leg touches at most."""
 _INT8_OID: Final = 20
 _ELEMENT_BYTES: Final = 12
 # fields, then shard, account, legs, first, last, four counters, and the array's size and header
 _ROW_BYTES: Final = 2 + (4 + 2) + 2 * (4 + 4) + 6 * (4 + 8) + (4 + 20)
+
+ACCOUNT: Final = 0
+LEGS: Final = 1
+FIRST: Final = 2
+LAST: Final = 3
+VALUES: Final = 4
+DIGEST: Final = 8
+MALFORMED: Final = 9
+SEGMENT_WIDTH: Final = 10
+"""Places in a segment as `parse` reads it; its four counters start at VALUES."""
+_PRIME: Final = -7046029254386353131  # odd, and without pattern
 
 COLUMNS: Final = (
     "shard", "account", "legs", "first", "last", "debits_pending", "debits_posted", "credits_pending",
@@ -41,6 +53,10 @@ _PARENTS = types.int32[::1]
 _COUNTERS = types.int64[:, ::1]
 _TOUCHED = types.int64[:, ::1]  # per account touched: account, number of legs, first and last timestamp
 _INT8S = types.int64[::1]
+_OPEN = types.int64[:, ::1]  # per account: positions since the last segment, first, last, digest
+_SEGMENTS = types.int64[:, ::1]
+_RAW = types.Array(types.uint8, 1, "C", readonly=True)
+_STARTS = types.Array(types.int64, 1, "C", readonly=True)
 _BYTES = types.uint8[::1]
 
 
@@ -98,7 +114,7 @@ def _put(out: Uint8s, at: int, value: int, size: int) -> None:
 def _apply(legs: Rows, parents: Int32s, counters: Int64s, slots: Int64s, touched: Int64s) -> int:
     """Adds the legs to the counters, notes in `touched` what they touch, in order of first touch, and returns
     how many accounts that are. `slots` is all -1 before and after; its last items are scratch space."""
-    around = slots[-_TOUCHED_MAX:]
+    around = slots[-TOUCHED_MAX:]
     used = 0
     for i in range(len(legs)):
         leg = legs[i]
@@ -165,7 +181,7 @@ def _write(
         at += 24
         slots[account] = at
         at += _ELEMENT_BYTES * count
-    around = slots[-_TOUCHED_MAX:]
+    around = slots[-TOUCHED_MAX:]
     for i in range(len(legs)):
         leg = legs[i]
         shape = touched_by(leg.debit, leg.credit, parents, around)
@@ -178,6 +194,128 @@ def _write(
         slots[touched[k, 0]] = -1
 
 
+@part
+def _get(raw: Uint8s, at: int, size: int) -> Any:
+    value = np.int64(raw[at])
+    if size < 8 and value & 128:
+        value -= 256
+    for i in range(1, size):
+        value = (value << 8) | raw[at + i]
+    return value
+
+
+@part
+def _mix(digest: int, timestamp: int) -> int:
+    return (digest ^ timestamp) * _PRIME + 1
+
+
+@entry(_RAW, _STARTS, types.int64, _SEGMENTS)
+def parse(raw: Uint8s, starts: Int64s, shard: int, segments: Int64s) -> None:
+    """Reads history rows in the COPY BINARY format, one from each of `starts`. A row that `segment_rows`
+    would not have written gets a 1 in `MALFORMED`."""
+    for k in range(len(segments)):
+        at = starts[k]
+        end = starts[k + 1]
+        segment = segments[k]
+        segment[MALFORMED] = 1
+        if end - at < _ROW_BYTES or _get(raw, at, 2) != 10 or _get(raw, at + 6, 2) != shard:
+            continue
+        segment[ACCOUNT] = _get(raw, at + 12, 4)
+        segment[LEGS] = _get(raw, at + 20, 4)
+        segment[FIRST] = _get(raw, at + 28, 8)
+        segment[LAST] = _get(raw, at + 40, 8)
+        for c in range(4):
+            segment[VALUES + c] = _get(raw, at + 52 + 12 * c, 8)
+        at += 96
+        count = _get(raw, at + 16, 4)
+        if _get(raw, at + 4, 4) != 1 or count != segment[LEGS] or end - at != 24 + _ELEMENT_BYTES * count:
+            continue
+        at += 24
+        digest = 0
+        previous = segment[FIRST] - 1
+        wrong = 0
+        for i in range(count):
+            timestamp = _get(raw, at + _ELEMENT_BYTES * i + 4, 8)
+            if timestamp <= previous or (i == 0 and timestamp != segment[FIRST]):
+                wrong += 1
+            previous = timestamp
+            digest = _mix(digest, timestamp)
+        segment[DIGEST] = digest
+        if wrong == 0 and previous == segment[LAST]:
+            segment[MALFORMED] = 0
+
+
+@part
+def _fault_in(segment: Int64s, opened: Int64s, counters: Int64s, count: int) -> int:
+    account = segment[ACCOUNT]
+    if segment[MALFORMED]:
+        return 1
+    if account < 0 or account >= count:
+        return 2
+    if opened[account, 0] == 0 or opened[account, 2] != segment[LAST]:
+        return 3
+    if opened[account, 0] != segment[LEGS] or opened[account, 1] != segment[FIRST]:
+        return 4
+    if opened[account, 3] != segment[DIGEST]:
+        return 4
+    for c in range(4):
+        if counters[account, c] != segment[VALUES + c]:
+            return 5
+    return 0
+
+
+@entry(_LEGS, _PARENTS, _COUNTERS, _OPEN, _SEGMENTS, _INT8S, types.int64, returns=types.int64)
+def walk(
+    legs: Rows,
+    parents: Int32s,
+    counters: Int64s,
+    opened: Int64s,
+    segments: Int64s,
+    position: Int64s,
+    count: int,
+) -> int:
+    """Adds the legs to `counters`, and holds each segment against what its account went through since the one
+    before (`opened`). Returns a place in FAULTS, 0 if all is well; `position[0]` is the next segment, the
+    rest of it scratch space."""
+    around = position[1:]
+    k = position[0]
+    fault = 0
+    for i in range(len(legs)):
+        leg = legs[i]
+        pending, posted = effect(leg.flags, leg.amount, leg.held)
+        shape = touched_by(leg.debit, leg.credit, parents, around)
+        debits = shape & 255
+        for t in range(shape >> 8):
+            account = around[t]
+            side = 0 if t < debits else 2
+            counters[account, side] += pending
+            counters[account, side + 1] += posted
+            if opened[account, 0] == 0:
+                opened[account, 1] = leg.timestamp
+                opened[account, 3] = 0
+            opened[account, 0] += 1
+            opened[account, 2] = leg.timestamp
+            opened[account, 3] = _mix(opened[account, 3], leg.timestamp)
+        while fault == 0 and k < len(segments) and segments[k, LAST] <= leg.timestamp:
+            fault = _fault_in(segments[k], opened, counters, count)
+            if fault == 0:
+                opened[segments[k, ACCOUNT], 0] = 0
+                k += 1
+    position[0] = k
+    return fault
+
+
+FAULTS: Final = (
+    "",
+    "is not as the projection writes it",
+    "is of an account that does not exist",
+    "does not end with a leg of the account",
+    "has other positions than the log",
+    "has other counters than the log gives",
+)
+"""What `walk` may find wrong with a segment."""
+
+
 class Counters:
     """The four counters of every account of a shard, by ordinal, as the projection has them."""
 
@@ -187,7 +325,7 @@ class Counters:
         self.values: npt.NDArray[np.int64] = np.zeros((1024, 4), np.int64)
         """Debits pending, debits posted, credits pending, credits posted."""
         self.parents: npt.NDArray[np.int32] = np.full(1024, -1, np.int32)
-        self._slots: npt.NDArray[np.int64] = np.full(1024 + _TOUCHED_MAX, -1, np.int64)
+        self._slots: npt.NDArray[np.int64] = np.full(1024 + TOUCHED_MAX, -1, np.int64)
 
     def add_accounts(self, parents: npt.NDArray[np.int32]) -> None:
         """The next accounts in order of creation, with the ordinals of their parents (-1 = none)."""
@@ -196,7 +334,7 @@ class Counters:
             grown = max(needed, 2 * len(self.parents)) - len(self.parents)
             self.values = np.concatenate((self.values, np.zeros((grown, 4), np.int64)))
             self.parents = np.concatenate((self.parents, np.full(grown, -1, np.int32)))
-            self._slots = np.full(len(self.parents) + _TOUCHED_MAX, -1, np.int64)
+            self._slots = np.full(len(self.parents) + TOUCHED_MAX, -1, np.int64)
         self.parents[self.count : needed] = parents
         self.count = needed
 
@@ -207,7 +345,7 @@ class Counters:
             return np.empty(0, np.uint8)
         assert int(legs["debit"].max()) < self.count
         assert int(legs["credit"].max()) < self.count
-        room = min(self.count, _TOUCHED_MAX * len(legs))
+        room = min(self.count, TOUCHED_MAX * len(legs))
         touched = np.empty((room, 4), np.int64)
         used = _apply(legs, self.parents, self.values, self._slots, touched)
         touched = np.ascontiguousarray(touched[np.argsort(touched[:used, 0])])
