@@ -17,7 +17,7 @@ from typing import Any, Final
 import uvicorn
 from litestar import Litestar
 
-from actors.errors import ShardStopped
+from actors.errors import Overloaded, ShardStopped
 from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.app import create_app
@@ -26,6 +26,7 @@ BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
 DRAIN_S: Final = 30
 """How long requests already taken may need after the signal to stop."""
+WATCH_S: Final = 1.0
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -69,14 +70,28 @@ async def serving(engine: Engine, listener: socket.socket) -> AsyncIterator[Http
     """A running server over `engine`; at the end of the block every request it took has been answered."""
     server = HttpServer(create_app(engine), listener)
     running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    watching = asyncio.create_task(_watch(engine), name="watch")
     try:
         await first_of(running, server.listening.wait())
         if running.done():
             await running
         yield server
     finally:
+        watching.cancel()
         server.should_exit = True
         await running
+
+
+async def _watch(engine: Engine) -> None:
+    """Ask now and then whether the log is still ours: an idle engine would not notice that it is not."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        try:
+            await engine.fence()
+        except Overloaded:
+            continue  # busy enough to notice by itself
+        except ShardStopped:
+            return
 
 
 async def serve(settings: Settings, listener: socket.socket, announce: Callable[[Engine, str], None]) -> None:
