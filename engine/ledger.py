@@ -218,7 +218,7 @@ class Ledger:
         loaded = _NOTHING_LOADED if block.loaded is None else self._checked(block.loaded)
         self._check_time(now)
         self._check_room(count)
-        self._reserve(open_count, count)
+        self._books = storage.reserve_holds(storage.reserve_accounts(self._books, open_count), count)
         answers = Answers(
             np.empty(count, np.uint8),
             np.empty(count, np.int64),
@@ -378,7 +378,7 @@ class Ledger:
     def replay_legs(self, facts: _Array) -> None:
         """Applies legs, expiries and burnt ids as a record holds them (LEG_FACT)."""
         self._check_room(len(facts))
-        self._reserve(0, len(facts))
+        self._books = storage.reserve_holds(self._books, len(facts))
         done = replay.replay_legs(self._books, _read_only(facts))
         if done < len(facts):
             raise InvariantBroken(f"leg fact {done} names an account or a hold that is not there")
@@ -430,10 +430,6 @@ class Ledger:
         used = int(storage.block_of(self._books, self.generation)[shapes.ROWS])
         if used + events > int(self._books.scalars[shapes.ROW_CAPACITY]):
             raise TurnTooLarge(f"{events} more events do not fit into this turn")
-
-    def _reserve(self, accounts: int, legs: int) -> None:
-        books = storage.reserve_accounts(self._books, accounts)
-        self._books = storage.reserve_burnt(storage.reserve_holds(books, legs), legs)
 
     def _checked(self, loaded: LoadedLegs) -> Loaded:
         """What was loaded, if it is sorted and does not contradict itself or memory."""

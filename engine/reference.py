@@ -201,7 +201,6 @@ class ReferenceLedger:
         self.holds: dict[int, Hold] = {}  # by the pending leg's id; never forgotten
         self.stamps_of_accounts: dict[int, int] = {}  # creation → account id
         self.stamps_of_legs: dict[int, int] = {}  # stamp of a leg or an expiry → id of the leg or the hold
-        self.stamps_of_burnt: dict[int, int] = {}  # stamp → burnt id
         self.last = {"fact": 0, "leg": 0, "account": 0}  # greatest stamp of each; an expiry counts as a leg
         self.stamps_forgotten = 0  # up to here, which stamps legs have taken is not remembered
         self._facts: list[LegFact] = []  # of the present command
@@ -325,8 +324,8 @@ class ReferenceLedger:
         burnt = bool(fact.flags & LegFlag.BURNT)
         if fact.id:
             self._put(self.legs, fact.id, fact)
-        stamps = self.stamps_of_burnt if burnt else self.stamps_of_legs
-        self._put(stamps, fact.timestamp, fact.id or fact.pending_id)
+        if not burnt:
+            self._put(self.stamps_of_legs, fact.timestamp, fact.id or fact.pending_id)
         self._advance(fact.timestamp, *(() if burnt else ("leg",)))
         self._facts.append(fact)
         self._journal.append(self._facts.pop)
@@ -622,8 +621,7 @@ class ReferenceLedger:
     def _refused_by_state(self, leg: Leg, created: int) -> Result | None:
         """The last checks of phase 4, on accounts that are known to be there."""
         debit, credit = self._named_accounts(leg)
-        taken = created in self.stamps_of_accounts or created in self.stamps_of_burnt
-        if leg.imported and (created <= self.last["leg"] or taken):
+        if leg.imported and (created <= self.last["leg"] or created in self.stamps_of_accounts):
             return Result.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS
         if leg.imported and not leg.flags & RESOLVING:
             if created <= debit.timestamp:

@@ -10,7 +10,6 @@ from engine.kernel.holds import add_hold, drop_newest_hold, find_hold, set_closi
 from engine.kernel.shapes import (
     ACCOUNT_COUNT,
     BLOCK,
-    BURNT_COUNT,
     GENERATION,
     GENERATIONS,
     LAST_LEG,
@@ -58,11 +57,6 @@ def apply(b: Any, fact: Any, digest: Any, hold: Any) -> Any:
         else:
             move(b, np.int64(fact.debit), np.int64(fact.credit), 0, fact.amount, 1)
         s[LAST_LEG] = fact.timestamp
-        if s[BURNT_COUNT] > 0 and b.burnt[s[BURNT_COUNT] - 1] <= fact.timestamp:
-            s[BURNT_COUNT] = 0
-    else:
-        b.burnt[s[BURNT_COUNT]] = fact.timestamp
-        s[BURNT_COUNT] += 1
     s[LAST_TIMESTAMP] = max(s[LAST_TIMESTAMP], fact.timestamp)
     remember(b, fact, digest)
     return True

@@ -14,7 +14,7 @@ from engine.kernel.holds import expiry_of, find_hashed_hold
 from engine.kernel.index import hash_id
 from engine.kernel.overflow import first_overflow
 from engine.kernel.repeats import inherited_id, judge_repeat, recall_loaded, seek_loaded
-from engine.kernel.shapes import BURNT_COUNT, LAST_LEG, LOOKAHEAD_RING, SEED
+from engine.kernel.shapes import LAST_LEG, LOOKAHEAD_RING, SEED
 from engine.kernel.window import find_row, recall
 from engine.layout import AMOUNT_MAX, SECOND_NS, AccountFlag, HoldStatus, LegFlag
 from engine.results import Result
@@ -214,17 +214,8 @@ def judge_placing_form(c: Any, i: Any, flags: Any) -> Any:
 
 @seldom
 def regresses(b: Any, timestamp: Any) -> Any:
-    """Whether an imported leg's time is not after the last leg, or is an account's or a burnt id's."""
-    if timestamp <= b.scalars[LAST_LEG] or is_stamp_of_account(b, timestamp):
-        return True
-    low, high = np.int64(0), b.scalars[BURNT_COUNT]
-    while low < high:
-        middle = (low + high) // 2
-        if b.burnt[middle] < timestamp:
-            low = middle + 1
-        else:
-            high = middle
-    return low < b.scalars[BURNT_COUNT] and b.burnt[low] == timestamp
+    """Whether an imported leg's timestamp is not after the last leg, or is an account's own."""
+    return timestamp <= b.scalars[LAST_LEG] or is_stamp_of_account(b, timestamp)
 
 
 @seldom

@@ -82,15 +82,14 @@ LAST_LEG: Final = 5  # stamp of the last accepted leg or expiry
 LAST_ROW: Final = 6  # greatest stamp of a row of the window: judges whether an id is from the future
 WATERMARK: Final = 7  # unix ms: UUIDv7 ids that are younger, and not among the strays, were never dropped
 DROPPED_LEG: Final = 8  # LAST_LEG when the newest dropped generation ended
-BURNT_COUNT: Final = 9  # stamps in `burnt`; 0 as soon as none is later than LAST_LEG
-NEXT_EXPIRY: Final = 10  # first expiry of an open hold, exact unless EXPIRY_STALE
-EXPIRY_STALE: Final = 11  # 1 = the hold with the first expiry is gone: look again
-SEED: Final = 12  # of the hashes
-RING: Final = 13  # generations_max
-ROW_CAPACITY: Final = 14  # rows of a generation
-SLOT_COUNT: Final = 15  # index slots of a generation, a power of two
-STRAY_CAPACITY: Final = 16  # stray ids of a generation
-GENERATIONS: Final = 17  # where the blocks of the generations begin
+NEXT_EXPIRY: Final = 9  # first expiry of an open hold, exact unless EXPIRY_STALE
+EXPIRY_STALE: Final = 10  # 1 = the hold with the first expiry is gone: look again
+SEED: Final = 11  # of the hashes
+RING: Final = 12  # generations_max
+ROW_CAPACITY: Final = 13  # rows of a generation
+SLOT_COUNT: Final = 14  # index slots of a generation, a power of two
+STRAY_CAPACITY: Final = 15  # stray ids of a generation
+GENERATIONS: Final = 16  # where the blocks of the generations begin
 # Places in a generation's block.
 ROWS: Final = 0
 SIDES: Final = 1
@@ -111,7 +110,6 @@ STATE_SCALARS: Final = (
     "last_row",
     "watermark",
     "dropped_leg",
-    "burnt_count",
 )
 """Names of the first scalars, which a ledger's state holds; the others follow from them or from its
 settings."""
@@ -135,7 +133,6 @@ class Books(NamedTuple):
     sides: npt.NDArray[np.void]
     row_slots: npt.NDArray[np.uint64]
     strays: npt.NDArray[np.uint64]  # (n, 2): ids, per generation
-    burnt: npt.NDArray[np.int64]  # stamps of burnt ids that an import could still name, ascending
     saved: npt.NDArray[np.int64]  # scratch: `scalars` as they were when the present chain began
     digests: npt.NDArray[np.uint64]  # scratch: hashes of the ids of the legs that were looked ahead for
     hints: npt.NDArray[np.int64]  # scratch: the likely rows of their accounts
@@ -194,7 +191,6 @@ _BOOKS = {
     "sides": rows_of(SIDE_ROW),
     "row_slots": _UINT64S,
     "strays": column_of(types.uint64, 2),
-    "burnt": _INT64S,
     "saved": _INT64S,
     "digests": _UINT64S,
     "hints": _INT64S,

@@ -55,7 +55,6 @@ def make_books(
         sides=np.empty(generations * rows, SIDE_ROW),
         row_slots=np.zeros(generations * slots, np.uint64),
         strays=np.empty((generations * STRAYS_PER_GENERATION, 2), np.uint64),
-        burnt=np.empty(8, np.int64),
         saved=scalars.copy(),
         digests=np.zeros(4 * LOOKAHEAD_RING, np.uint64),
         hints=np.zeros(2 * LOOKAHEAD_RING, np.int64),
@@ -98,14 +97,6 @@ def reserve_holds(books: Books, more: int) -> Books:
     return books
 
 
-def reserve_burnt(books: Books, more: int) -> Books:
-    """Makes room for the stamps of so many more burnt ids."""
-    used = int(books.scalars[shapes.BURNT_COUNT])
-    if used + more <= len(books.burnt):
-        return books
-    return books._replace(burnt=_grown(books.burnt, used, used + more))
-
-
 def block_of(books: Books, generation: int) -> npt.NDArray[np.int64]:
     """The scalars of a generation."""
     start = GENERATIONS + generation % int(books.scalars[shapes.RING]) * BLOCK
@@ -136,7 +127,6 @@ def save(books: Books) -> State:
     state: State = {name: int(s[place]) for place, name in enumerate(STATE_SCALARS)}
     state["accounts"] = books.accounts[: s[shapes.ACCOUNT_COUNT]].copy()
     state["holds"] = books.holds[: s[shapes.HOLD_COUNT]].copy()
-    state["burnt"] = books.burnt[: s[shapes.BURNT_COUNT]].copy()
     for generation in range(int(s[shapes.DROPPED]), int(s[shapes.GENERATION]) + 1):
         state[f"generation.{generation}"] = block_of(books, generation).copy()
         for name, span in _spans(books, generation).items():
@@ -154,12 +144,10 @@ def load(books: Books, state: State) -> Books:
         )
     books = reserve_accounts(books, int(state["account_count"]))
     books = reserve_holds(books, int(state["hold_count"]))
-    books = reserve_burnt(books, int(state["burnt_count"]))
     for place, name in enumerate(STATE_SCALARS):
         s[place] = state[name]
     books.accounts[: s[shapes.ACCOUNT_COUNT]] = state["accounts"]
     books.holds[: s[shapes.HOLD_COUNT]] = state["holds"]
-    books.burnt[: s[shapes.BURNT_COUNT]] = state["burnt"]
     upkeep.index_accounts(books)
     upkeep.index_holds(books)
     for number in range(dropped, generation + 1):

@@ -194,17 +194,3 @@ def test_failed_chain_of_accounts_leaves_no_trace() -> None:
     assert_same(ledger.state(), state)
     assert indexes(ledger)["scalars"] == before["scalars"]
     ledger.check()
-
-
-def test_an_imported_leg_may_not_take_the_stamp_of_a_burnt_id() -> None:
-    ledger = new_ledger(ids_per_generation=1024)
-    imported = {"flags": LegFlag.IMPORTED, "timestamp": NOW + 10}
-    outcome = send(ledger, imported | {"id": v7(1)}, imported | {"id": v7(2), "debit": 77}, now=NOW + SECOND)
-    burnt = int(outcome.facts["timestamp"][1])
-    assert burnt == NOW + SECOND
-    later = imported | {"timestamp": burnt}
-    assert slugs(send(ledger, later | {"id": v7(3)}, now=NOW + 2 * SECOND)).endswith("must_not_regress")
-    around = [later | {"id": v7(4 + step), "timestamp": burnt + step} for step in (-1, 1)]
-    assert slugs(send(ledger, *around, now=NOW + 2 * SECOND)) == "created created"
-    assert len(np.asarray(ledger.state()["burnt"])) == 0  # no import can come before them any more
-    ledger.check()
