@@ -37,9 +37,8 @@ from gateway.options import (
 )
 
 if TYPE_CHECKING:
-    from persistence.verify import Report
-
     from actors.runtime import Engine
+    from gateway.verification import Verdict
 
 COMMAND_GROUP: Final = "tessera.commands"
 
@@ -176,29 +175,30 @@ def verify(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: 
     Exit code 0 only if all is well.
     """
     with reporting_failures(as_json=as_json):
-        settings = engine_settings(data_dir, database_url)
-        report = run(_verify(settings))
-        print_result(report, _show_report, as_json=as_json)
-        if not report.ok:
+        settings = engine_settings(data_dir, database_url, existing=True)
+        verdict = run(_verify(settings))
+        print_result(verdict, _show_verdict, as_json=as_json)
+        if not verdict.ok:
             raise typer.Exit(int(ExitCode.FAILED))
 
 
-async def _verify(settings: Settings) -> "Report":
-    from actors.runtime import Engine  # noqa: PLC0415  # imports the kernel: slow
+async def _verify(settings: Settings) -> "Verdict":
+    from gateway.verification import verify_books  # noqa: PLC0415  # imports the kernel: slow
 
-    async with Engine.running(settings) as engine:
-        with progress("verifying") as report:
-            return await engine.verify(progress=report)
+    with progress("verifying") as report:
+        return await verify_books(settings, report)
 
 
-def _show_report(report: "Report", console: Console) -> None:
-    table = Table("Checked", "", show_header=False, box=None)
-    for what, count in report.checked.items():
-        table.add_row(what.replace("_", " "), f"{count:,}" if isinstance(count, int) else str(count))
+def _show_verdict(verdict: "Verdict", console: Console) -> None:
+    table = Table(show_header=False, box=None)
+    for what, count in verdict.checked.items():
+        table.add_row(what.replace("_", " "), f"{count:,}")
     console.print(table)
-    for problem in report.problems:
-        console.print(f"[bold red]wrong:[/] {escape(str(problem))}")
-    console.print("[bold green]All is well.[/]" if report.ok else "[bold red]The books are not in order.[/]")
+    if not verdict.memory:
+        console.print("An engine is serving this database; its memory was not compared.")
+    for problem in verdict.problems:
+        console.print(f"[bold red]wrong:[/] {escape(problem)}")
+    console.print("[bold green]All is well.[/]" if verdict.ok else "[bold red]The books are not in order.[/]")
 
 
 def main() -> None:

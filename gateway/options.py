@@ -92,9 +92,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 
 def engine_settings(
-    data_dir: Path | None, database_url: str | None, *, takeover: bool = False, **given: Any
+    data_dir: Path | None,
+    database_url: str | None,
+    *,
+    takeover: bool = False,
+    existing: bool = False,
+    **given: Any,
 ) -> Settings:
-    """The engine's settings from options and environment. Raises CommandFailed if they make no sense."""
+    """The engine's settings from options and environment. Raises CommandFailed if they make no sense.
+
+    With `existing`, a data directory that holds no database is refused instead of being made.
+    """
     if data_dir is not None and database_url is not None:
         raise CommandFailed(
             ExitCode.USAGE,
@@ -108,8 +116,15 @@ def engine_settings(
     except ValueError as exc:
         raise CommandFailed(ExitCode.USAGE, f"{exc}.") from exc
     if settings.database_url is None:
-        settings = msgspec.structs.replace(settings, data_dir=settings.data_dir or DEFAULT_DATA_DIR)
-        _check_writable(settings.data_dir or DEFAULT_DATA_DIR)
+        folder = settings.data_dir or DEFAULT_DATA_DIR
+        settings = msgspec.structs.replace(settings, data_dir=folder)
+        if existing and not any(folder.glob("postgres*")):
+            raise CommandFailed(
+                ExitCode.DATA_DIR,
+                f"There is no database in {folder}.",
+                "Name another folder with --data-dir.",
+            )
+        _check_writable(folder)
     return settings
 
 
