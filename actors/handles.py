@@ -15,6 +15,7 @@ from actors.errors import InvalidRequest, NotFound
 from engine import ids
 from engine.chart import credit_normal
 from engine.commands import CreateParty, DirectoryAnswer, MoveAnswer, MoveCommand, UpdateParty
+from persistence.views import AccountFilter, EntryView, HistoryView, Page, PartyView
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
@@ -61,13 +62,16 @@ class AccountHandle:
         """New guards, in the kernel's terms (credits minus debits); None = none. Raises NotFound."""
         return await self._engine.set_guards(self.id, floor, ceiling, if_version)
 
-    async def entries(self, **query: Any) -> Any:
-        """A page of the account's Entries; see `persistence.queries.Queries.entries`."""
-        return await self._engine.queries.entries(self.id, **query)
+    async def entries(self, **wanted: Any) -> Page[EntryView]:
+        """A page of the account's Entries, once SQL shows everything that was answered before; `wanted` are
+        fields of `AccountFilter`. Raises FilterRefused."""
+        await self._engine.wait_projected()
+        return await self._engine.queries.entries(AccountFilter(account=self.id, **wanted))
 
-    async def history(self, **query: Any) -> Any:
-        """A page of the account's counters after each leg; see `persistence.queries.Queries.history`."""
-        return await self._engine.queries.history(self.id, **query)
+    async def history(self, **wanted: Any) -> Page[HistoryView]:
+        """A page of the account's counters after each leg, like `entries`."""
+        await self._engine.wait_projected()
+        return await self._engine.queries.history(AccountFilter(account=self.id, **wanted))
 
 
 class PartyHandle:
@@ -89,10 +93,13 @@ class PartyHandle:
         command = UpdateParty(id=self.id, name=name, profile=profile, if_version=if_version)
         return (await self._engine.create_parties([command]))[0]
 
-    async def read(self) -> Any:
+    async def read(self) -> PartyView:
         """The Party, once SQL shows everything that was answered before. Raises NotFound."""
         await self._engine.wait_projected()
-        return await self._engine.queries.party(self.id)
+        found = await self._engine.queries.parties([self.id])
+        if not found:
+            raise NotFound("party", ids.format_id(self.id))
+        return found[0]
 
     async def move(self, kind: str, id: int, **inputs: Any) -> MoveAnswer:
         """Create a Move of this kind that the Party pays for. `id` is a UUIDv7: the same one again is the

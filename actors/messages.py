@@ -117,7 +117,7 @@ class Fence(NamedTuple):
 
 
 class Capture(NamedTuple):
-    """A consistent copy of the whole state at a turn's end. Answer: `(lsn, chain, state)`."""
+    """A consistent copy of the whole state at a turn's end. Answer: `(lsn, state)`."""
 
     @property
     def weight(self) -> int:

@@ -54,6 +54,7 @@ from engine.layout import (
 )
 from persistence import schema
 from persistence.database import Database, DatabaseSettings
+from persistence.queries import Queries
 from persistence.recovery import Recovered
 
 MESSAGE_WEIGHT_MAX: Final = 16_384
@@ -281,7 +282,7 @@ class Engine:
         return answer
 
     @property
-    def queries(self) -> Any:
+    def queries(self) -> Queries:
         """History, search and reports, over the projection."""
         return self._home.queries
 
@@ -298,11 +299,16 @@ class Engine:
         await self._home.feed.wait_for(target)
         return target
 
+    async def capture(self) -> tuple[int, dict[str, Any]]:
+        """A consistent copy of the whole state, and the position in the log that it has."""
+        captured: tuple[int, dict[str, Any]] = await self._home.send(Capture())
+        return captured
+
     async def verify(self, progress: Callable[[int], None] | None = None) -> Any:
         """Prove the books: replay the whole log and compare with memory, projection and snapshots."""
         from persistence import verify
 
-        lsn, state = await self._home.send(Capture())
+        lsn, state = await self.capture()
         await self.wait_projected(lsn)
         return await verify.verify(self._database, 0, live=(lsn, state), progress=progress)
 

@@ -11,7 +11,7 @@ from actors.settings import Settings
 def test_without_anything_they_are_the_defaults() -> None:
     settings = Settings.from_environment({})
     assert settings == Settings()
-    assert settings.data_dir is settings.database_url is None
+    assert (settings.data_dir, settings.database_url) == (None, None)
 
 
 def test_the_environment_is_read_by_type() -> None:
