@@ -20,8 +20,8 @@ from simulations.source import Source, read_source
 async def run_demo(
     settings: Settings, source: Source, listener: socket.socket | None, *, fresh: bool, as_json: bool
 ) -> bool:
-    """The whole demo; says whether all is well. It serves to the end if there is a `listener`; `fresh` empties
-    the database first. Raises CommandFailed, SimulationError, ActorError or PersistenceError.
+    """The whole demo; says whether all is well. With a `listener` it serves at the end; `fresh` empties the
+    database first. Raises CommandFailed, SimulationError, ActorError or PersistenceError.
     """
     async with database_running(settings) as database:
         with Screen(quiet=as_json) as screen:

@@ -8,6 +8,7 @@ must be in the books whatever happens to the worker.
 """
 
 import asyncio
+import logging
 import sys
 import time
 
@@ -15,6 +16,7 @@ import msgspec
 
 from actors.runtime import Engine
 from actors.settings import Settings
+from gateway.logs import configure_logs
 from simulations.replay import replay
 from simulations.source import Source, read_source
 
@@ -56,7 +58,8 @@ async def work(order: WorkOrder) -> None:
 
 
 def main() -> None:
-    """Read the order from stdin and carry it out."""
+    """Read the order from stdin and carry it out. Logs go to stderr, as those of every command."""
+    configure_logs(logging.WARNING)
     asyncio.run(work(decode_order(sys.stdin.buffer.read())))
 
 
