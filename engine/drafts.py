@@ -109,13 +109,6 @@ class Draft:
         """The key of one of its accounts, "" for an inherited one."""
         return "" if account == INHERITED else self.keys[self.account_keys[account]]
 
-    def flags(self) -> npt.NDArray[np.uint16]:
-        """The flags of its legs, chained."""
-        counts, each = zip(*self.leg_runs, strict=True) if self.leg_runs else ((), ())
-        flags = np.repeat(np.array(each, np.uint16), np.array(counts, np.int64)) | np.uint16(LegFlag.OF_MOVE)
-        flags[:-1] |= np.uint16(LegFlag.LINKED)
-        return flags
-
 
 class MoveBlock(NamedTuple):
     """Legs of many commands, each a chain, and the accounts to be opened for them if they do not exist.
@@ -175,7 +168,7 @@ def _legs(
     total = len(bases)
     debits = _joined(draft.debits for draft in drafts)
     credits = _joined(draft.credits for draft in drafts)
-    flags = [draft.flags() for draft in drafts]
+    flags = _flags(drafts, counts)
     given: dict[str, npt.ArrayLike] = {}
     inherited = debits == INHERITED
     if inherited.any():
@@ -191,7 +184,7 @@ def _legs(
         credits = credits + bases
     if any(draft.timeout for draft in drafts):
         timeouts = np.repeat(np.array([draft.timeout for draft in drafts], np.uint32), counts)
-        holding = np.concatenate(flags) & np.uint16(LegFlag.PENDING) != 0
+        holding = flags & np.uint16(LegFlag.PENDING) != 0
         given["timeout"] = np.where(holding, timeouts, np.uint32(0))
     return leg_columns(
         total,
@@ -201,12 +194,21 @@ def _legs(
         amount=_joined(draft.amounts for draft in drafts),
         asset=account_assets[debits],
         code=np.repeat(np.array([draft.code for draft in drafts], np.uint16), counts),
-        flags=np.concatenate(flags) if flags else np.zeros(0, np.uint16),
+        flags=flags,
         user_data_128=np.repeat(_wide([draft.move for draft in drafts]), counts, axis=0),
         user_data_64=np.repeat(np.array([draft.business_time for draft in drafts], np.uint64), counts),
         user_data_32=np.repeat(np.array([draft.seq for draft in drafts], np.uint32), counts),
         **given,
     )
+
+
+def _flags(drafts: Sequence[Draft], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """The flags of all legs; those of one draft are a chain."""
+    runs = [run for draft in drafts for run in draft.leg_runs]
+    each = np.array([flags for _, flags in runs], np.uint16) | np.uint16(LegFlag.OF_MOVE | LegFlag.LINKED)
+    flags = np.repeat(each, _counts(count for count, _ in runs))
+    flags[np.cumsum(counts)[counts > 0] - 1] &= np.uint16(0xFFFF ^ LegFlag.LINKED)
+    return flags
 
 
 def _pending_ids(

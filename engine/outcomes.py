@@ -22,7 +22,7 @@ EXPIRE: Final = "expire"
 _EXPIRY_REQUESTS: Final = 1 << 40
 """Where the numbers begin by which ids are made for expiries; legs have lower ones."""
 _SLUGS: Final = {int(result): result.slug for result in Result}
-_UNBROKEN: Final = (Result.CREATED, Result.LINKED_EVENT_FAILED)
+_UNBROKEN: Final = (int(Result.CREATED), int(Result.LINKED_EVENT_FAILED))
 _REASONS: Final = {
     Result.BELOW_FLOOR.slug: "the debited account has too little",
     Result.ABOVE_CEILING.slug: "the credited account has no room for it",
@@ -105,6 +105,8 @@ class Prepared:
 
 def leg_refusal(prepared: Prepared, status: npt.NDArray[np.uint8]) -> tuple[str, str] | None:
     """Code and message of the leg that broke the chain, None if there is none."""
+    if not status.any():
+        return None
     broken = np.flatnonzero((status != _UNBROKEN[0]) & (status != _UNBROKEN[1]))
     if not len(broken):
         return None

@@ -279,6 +279,8 @@ def _key_places(
         texts = [texts[row] for row in chosen]
     if not key.home:
         places = {text: _asked_place(text, scope, draft) for text in dict.fromkeys(texts)}
+        if len(places) == 1:
+            return [*places.values()] * len(texts)
         return [places[text] for text in texts]
     hashes = ids.key_hashes_of(scope.chart.tenant, texts)
     if key.home == "line.order":
