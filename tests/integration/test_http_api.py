@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from actors.settings import Settings
 from engine.ids import uuid7
 from gateway import problems, schemas
 from gateway.wire import decode_value
@@ -459,3 +460,25 @@ def test_unknown_path_is_a_problem(http: Client, path: str) -> None:
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "not_found"
+
+
+def test_deposed_engine_says_so_and_answers_nothing_else(spare_databases: Any) -> None:
+    url = spare_databases()
+    with RunningGateway(Settings(database_url=url)) as first, Client(base_url=first.url, timeout=60) as old:
+        party = old.party()
+        account = old.get("/v1/accounts", params={"party": party}).json()
+        assert account["items"] == []
+        with (
+            RunningGateway(Settings(database_url=url, takeover=True)) as second,
+            Client(base_url=second.url, timeout=60) as new,
+        ):
+            refused = old.post("/v1/parties", json={"kind": "person"})
+            assert (refused.status_code, refused.json()["code"]) == (503, "shard_stopped")
+            assert int(refused.headers["Retry-After"]) > 0
+            health = old.get("/health")
+            assert (health.status_code, health.json()["status"]) == (503, "stopped")
+            assert health.json()["reason"]
+            ready = old.get("/ready")
+            assert (ready.status_code, ready.json()["ready"]) == (503, False)
+            assert "tessera_serving" in old.get("/metrics").text
+            assert new.get(f"/v1/parties/{party}").status_code == 200
