@@ -34,20 +34,12 @@ def copy_scalars(source: Any, to: Any) -> None:
 
 
 @part
-def apply(b: Any, fact: Any, digest: Any, hold: Any) -> Any:
-    """Does what a fact says. `digest` is the hash of its id, and `hold` the row of the hold that it names,
-    −1 if the caller has not looked.
-
-    False if it names a hold that is not there, which no log that was written by this kernel does.
-    """
+def apply(b: Any, fact: Any, digest: Any, hold: Any) -> None:
+    """Does what a fact says. `digest` is the hash of its id, and `hold` the row of the hold that it names."""
     s = b.scalars
     flags = fact.flags
     if not flags & _BURNT:
         if flags & _SETTLING:
-            if hold < 0:
-                hold = find_hold(b, fact.pending_hi, fact.pending_lo)
-                if hold < 0:
-                    return False
             settle(b, hold, fact)
         elif flags & _PENDING:
             move(b, np.int64(fact.debit), np.int64(fact.credit), fact.amount, 0, 1)
@@ -59,7 +51,6 @@ def apply(b: Any, fact: Any, digest: Any, hold: Any) -> Any:
         s[LAST_LEG] = fact.timestamp
     s[LAST_TIMESTAMP] = max(s[LAST_TIMESTAMP], fact.timestamp)
     remember(b, fact, digest)
-    return True
 
 
 @seldom

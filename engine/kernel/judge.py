@@ -273,7 +273,7 @@ def fill_placed(c: Any, i: Any, dr: Any, cr: Any, amount: Any, fact: Any) -> Non
     fact.code = c.code[i]
 
 
-@seldom
+@part
 def judge_settling(b: Any, c: Any, i: Any, loaded: Any, flags: Any, fact: Any) -> Any:
     """Phases 3 to 6 for a post or void, and the row of its hold."""
     none = np.int64(-1)
