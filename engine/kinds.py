@@ -304,6 +304,10 @@ def _check_names(kind: MoveKind) -> None:
         known(where, [*transition.sources, transition.target], kind.states)
         known(where, [*transition.needs, *transition.takes], FIELDS)
         known(where, transition.checks, CHECKS)
+    targets = {transition.target for transition in kind.transitions}
+    for state in kind.states[1:]:
+        if state not in targets:
+            raise KindError(kind.name, "states", f"no transition leads to {state!r}")
 
 
 def _check_path(compiled: CompiledKind) -> None:

@@ -72,6 +72,7 @@ BAD_KINDS: list[tuple[dict[str, Any], str]] = [
     (kind(colour="red"), "colour"),
     (kind(states=[]), "states: expected one or more"),
     (kind(states=["given", "given"]), "each once"),
+    (kind(states=["offered", "given", "limbo"]), "no transition leads to 'limbo'"),
     (kind(code=0), "code: expected 1 to 65535"),
     (kind(usual="take"), "usual: no transition 'take' from state 'offered'"),
     (kind(needs=["payer", "colour"]), "unknown 'colour'; accepted are amount, asset"),
