@@ -10,12 +10,13 @@ its turn. A replay calls `set_generation` with these values before it applies th
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine.blocks import AccountOutcome, LegBlock, LegOutcome, LoadedLegs
 from engine.kernel import audit, creation, posting, queries, replay, shapes, storage, upkeep
 from engine.kernel.shapes import Answers, Loaded
 from engine.kernel.storage import State
@@ -23,9 +24,7 @@ from engine.layout import (
     ACCOUNT_FACT,
     GUARD_FACT,
     LEG_FACT,
-    LEG_FLAGS_OF_CLIENTS,
     AccountColumns,
-    AccountFlag,
     HoldStatus,
     LegColumns,
     LegFlag,
@@ -39,6 +38,19 @@ GENERATIONS_KEPT: Final = 2
 """Newest generations that are never dropped."""
 TIME_MAX: Final = 2**63 - 2**40
 """Times are before this (the year 2262), so that stamps cannot overflow."""
+
+__all__ = [
+    "AccountOutcome",
+    "InvariantBroken",
+    "Ledger",
+    "LedgerConfig",
+    "LedgerError",
+    "LegBlock",
+    "LegOutcome",
+    "LoadedLegs",
+    "TurnTooLarge",
+    "WindowFull",
+]
 
 _Columns = TypeVar("_Columns", LegColumns, AccountColumns, OpenColumns)
 _Array = npt.NDArray[Any]
@@ -69,53 +81,6 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     accounts_initial: int = 1 << 16
     holds_initial: int = 1 << 14
     hash_seed: int  # secret of the database, so that nobody can choose ids that collide
-
-
-class LoadedLegs(NamedTuple):
-    """Legs that PostgreSQL remembers, sorted by id (upper half, then lower): the answer to `unknown_ids`.
-
-    `held` of a pending leg is what was held just before it was resolved, and `hold_status` what became of it
-    (0 for other legs). A burnt id has the flag BURNT.
-    """
-
-    facts: _Array  # LEG_FACT
-    hold_status: npt.NDArray[np.uint8]
-
-
-class LegBlock(NamedTuple):
-    """Batches of legs, `offsets[k]` to `offsets[k + 1]` each, in the order of their arrival.
-
-    `allowed_flags` is `LEG_FLAGS_OF_CLIENTS`, with OF_MOVE if the block holds legs that Moves made.
-    """
-
-    columns: LegColumns
-    offsets: npt.NDArray[np.int64]
-    opens: OpenColumns | None = None
-    loaded: LoadedLegs | None = None
-    allowed_flags: int = LEG_FLAGS_OF_CLIENTS
-
-
-class LegOutcome(NamedTuple):
-    """The answers to a block, one per leg, and what it adds to the log.
-
-    `timestamp` and `amount` are those of the leg that is there now (0 for none: the stamp, and amount 0).
-    """
-
-    status: npt.NDArray[np.uint8]
-    timestamp: npt.NDArray[np.int64]
-    amount: npt.NDArray[np.int64]
-    facts: _Array  # LEG_FACT: accepted legs and burnt ids, in order
-    opened: _Array  # ACCOUNT_FACT
-    opened_index: npt.NDArray[np.int64]  # which of the block's opens each was
-
-
-class AccountOutcome(NamedTuple):
-    """The answers to a block of accounts, one each, and what it adds to the log."""
-
-    status: npt.NDArray[np.uint8]
-    timestamp: npt.NDArray[np.int64]
-    facts: _Array  # ACCOUNT_FACT of those created
-    indices: npt.NDArray[np.int64]  # which of the block's accounts each was
 
 
 def _read_only(array: _Array) -> _Array:
@@ -407,17 +372,8 @@ class Ledger:
         )
         if fault:
             raise InvariantBroken(f"{audit.FAULTS[fault]} (row {where[0]})")
-        self._check_balance()
-
-    def _check_balance(self) -> None:
-        accounts = self.accounts
-        accounts = accounts[(accounts["flags"] & AccountFlag.ROLLUP) == 0]
-        for kind in ("pending", "posted"):
-            debits, credits_ = accounts[f"debits_{kind}"], accounts[f"credits_{kind}"]
-            for asset in np.unique(accounts["asset"]):
-                of_asset = accounts["asset"] == asset
-                if _exact_sum(debits[of_asset]) != _exact_sum(credits_[of_asset]):
-                    raise InvariantBroken(f"{kind} debits and credits of asset {asset} differ")
+        for problem in audit.unbalanced(self.accounts):
+            raise InvariantBroken(problem)
 
     # Preconditions
 
@@ -440,17 +396,9 @@ class Ledger:
         if not np.array_equal(order, np.arange(len(facts))):
             raise ValueError("loaded legs must be sorted by id")
         open_holds = facts[((facts["flags"] & LegFlag.PENDING) != 0) & (status == HoldStatus.OPEN)]
-        if (self._find_holds(open_holds, "id") < 0).any():
+        rows = np.empty(len(open_holds), np.int64)
+        ids = np.stack([open_holds["id_hi"], open_holds["id_lo"]], axis=1)
+        queries.find_holds(self._books, _read_only(ids), rows)
+        if (rows < 0).any():
             raise InvariantBroken("a hold that is open in PostgreSQL is not in memory")
         return Loaded(_read_only(facts), _read_only(status))
-
-    def _find_holds(self, facts: _Array, field: str) -> npt.NDArray[np.int64]:
-        ids = np.stack([facts[f"{field}_hi"], facts[f"{field}_lo"]], axis=1)
-        rows = np.empty(len(facts), np.int64)
-        queries.find_holds(self._books, _read_only(ids), rows)
-        return rows
-
-
-def _exact_sum(counters: npt.NDArray[np.int64]) -> int:
-    """A sum that cannot overflow, of fewer than 2³¹ counters."""
-    return (int((counters >> 32).sum()) << 32) + int((counters & 0xFFFFFFFF).sum())

@@ -187,8 +187,7 @@ def against_above(b: Any, dr: Any, cr: Any, amount: Any) -> Any:
 
 @part
 def against(b: Any, debited: Any, credited: Any, amount: Any) -> Any:
-    """What is in the way of a leg of this amount: overflows and guards, of both accounts and their
-    ancestors."""
+    """What is in the way of a leg of this amount, among both accounts and their ancestors."""
     found = against_debit(debited, amount) | against_credit(credited, amount)
     if debited.parent != credited.parent:
         found |= against_above(b, debited.parent, credited.parent, amount)

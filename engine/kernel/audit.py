@@ -1,8 +1,10 @@
 """The invariants of a ledger's state, checked over all of it: slow, for tests, recovery and `verify`."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from numba import types
 
 from engine.kernel.accounts import find_account, levels_above
@@ -172,3 +174,19 @@ def check_window(b: Any, where: Any) -> Any:
             if not 0 <= row.side <= s[block + SIDES]:
                 return 14
     return 15 if last > s[LAST_LEG] or s[LAST_LEG] > s[LAST_TIMESTAMP] else 0
+
+
+def unbalanced(accounts: npt.NDArray[Any]) -> Iterator[str]:
+    """Says which debits and credits differ; roll-ups are left out, since they repeat what is below them."""
+    accounts = accounts[(accounts["flags"] & AccountFlag.ROLLUP) == 0]
+    for asset in np.unique(accounts["asset"]).tolist():
+        of_asset = accounts[accounts["asset"] == asset]
+        for kind in ("pending", "posted"):
+            debits, credits_ = (exact_sum(of_asset[f"{side}_{kind}"]) for side in ("debits", "credits"))
+            if debits != credits_:
+                yield f"{kind} debits and credits of asset {asset} differ: {debits} and {credits_}"
+
+
+def exact_sum(counters: npt.NDArray[np.int64]) -> int:
+    """A sum that cannot overflow, of fewer than 2³¹ counters."""
+    return (int((counters >> 32).sum()) << 32) + int((counters & 0xFFFFFFFF).sum())

@@ -1,5 +1,4 @@
-"""How the kernel is compiled: ahead of use, once per machine, into a cache that works from a read-only
-install.
+"""How the kernel is compiled: ahead of use, and once per machine, even from a read-only install.
 
 Importing this module tells Numba where to keep machine code, unless NUMBA_CACHE_DIR or
 `numba.config.CACHE_DIR` says so already. The directory is named after a hash of the kernel's sources, because
@@ -72,27 +71,23 @@ if not _config.CACHE_DIR:
 
 _njit: Any = numba.njit
 _OPTIONS: Final = {"nogil": True, "_nrt": False}
-"""Without reference counts, which cost half of the time: the caller keeps every array alive through a
-call."""
+"""Without reference counts, which cost half of the time: the caller keeps all arrays alive."""
 
 
 def entry(*arguments: types.Type, returns: types.Type = types.void) -> Callable[[F], F]:
-    """Compiles a function that Python calls, for exactly these argument types, when its module is
-    imported."""
+    """Compiles a function that Python calls, for these argument types only, at the import of its module."""
     compile_for: Callable[[F], F] = _njit(returns(*arguments), cache=True, **_OPTIONS)
     return compile_for
 
 
 def part(function: F) -> F:
-    """Makes a function of the kernel that only other kernel functions call; it becomes part of its
-    callers."""
+    """Makes a function that only the kernel's other functions call; it becomes part of its callers."""
     compiled: F = _njit(forceinline=True, **_OPTIONS)(function)
     return compiled
 
 
 def seldom(function: F) -> F:
-    """Like `part`, for what is off the hot path: it stays a function of its own, so that callers stay
-    small."""
+    """Like `part`, but it stays a function of its own: for what is off the hot path."""
     compiled: F = _njit(**_OPTIONS)(function)
     return compiled
 

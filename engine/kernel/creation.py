@@ -1,5 +1,4 @@
-"""Creating accounts: batches and chains like those of legs, with checks of their own and no transient
-refusals."""
+"""Creating accounts: batches and chains like those of legs, with checks of their own."""
 
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from engine.kernel.accounts import add_account, drop_accounts, find_account, lev
 from engine.kernel.batches import are_offsets
 from engine.kernel.compiled import entry, part, seldom
 from engine.kernel.facts import copy_scalars
-from engine.kernel.judge import is_zero, judge_id, judge_message
+from engine.kernel.form import is_zero, judge_id, judge_message
 from engine.kernel.shapes import (
     ACCOUNT_COUNT,
     ACCOUNT_FACTS,
@@ -157,8 +156,7 @@ def fill_account(c: Any, i: Any, parent: Any, timestamp: Any, fact: Any) -> None
 def undo_chain(
     b: Any, status: Any, timestamps: Any, start: Any, culprit: Any, stamp: Any, created: Any
 ) -> None:
-    """Takes back the `created` newest accounts, and answers for the members of the chain before its
-    culprit."""
+    """Takes back the `created` newest accounts, and answers for the chain's members before its culprit."""
     drop_accounts(b, b.scalars[ACCOUNT_COUNT] - created)
     copy_scalars(b.saved, b.scalars)
     for i in range(start, culprit):

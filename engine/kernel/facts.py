@@ -55,8 +55,7 @@ def apply(b: Any, fact: Any, digest: Any, hold: Any) -> None:
 
 @seldom
 def undo_chain(b: Any, scratch: Any) -> None:
-    """Takes back all since `saved` was filled: the legs that were accepted, newest first, then the
-    accounts."""
+    """Takes back all since `saved` was filled: accepted legs, newest first, then opened accounts."""
     s = b.scalars
     before = b.saved
     place = place_of(s, s[GENERATION])

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.kernel.accounts import BELOW, OVERFLOW, against, find_hinted, is_stamp_of_account
 from engine.kernel.compiled import part, seldom
+from engine.kernel.form import is_int_max, is_zero, judge_id, judge_message
 from engine.kernel.holds import expiry_of, find_hashed_hold
 from engine.kernel.index import hash_id
 from engine.kernel.overflow import first_overflow
@@ -22,7 +23,6 @@ from engine.results import Result
 _MAX: Final = np.int64(AMOUNT_MAX)
 _SECOND: Final = np.int64(SECOND_NS)
 _ZERO: Final = np.uint64(0)
-_ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 _PENDING: Final = int(LegFlag.PENDING)
 _POST: Final = int(LegFlag.POST_PENDING)
@@ -41,44 +41,6 @@ _ROLLUP: Final = int(AccountFlag.ROLLUP)
 _OPEN: Final = int(HoldStatus.OPEN)
 _POSTED: Final = int(HoldStatus.POSTED)
 _VOIDED: Final = int(HoldStatus.VOIDED)
-
-
-@part
-def is_zero(column: Any, i: Any) -> Any:
-    """Whether an id is 0."""
-    return (column[i, 0] | column[i, 1]) == _ZERO
-
-
-@part
-def is_int_max(column: Any, i: Any) -> Any:
-    """Whether an id is 2¹²⁸ − 1."""
-    return (column[i, 0] & column[i, 1]) == _ONES
-
-
-@part
-def judge_message(imported: Any, batch_imported: Any, timestamp: Any, batch_time: Any) -> Any:
-    """What the batch asks of its members, of legs and accounts alike."""
-    if imported != batch_imported:
-        if imported:
-            return Result.IMPORTED_EVENT_NOT_EXPECTED.value
-        return Result.IMPORTED_EVENT_EXPECTED.value
-    if not imported:
-        return Result.CREATED.value if timestamp == 0 else Result.TIMESTAMP_MUST_BE_ZERO.value
-    if timestamp < 1:
-        return Result.IMPORTED_EVENT_TIMESTAMP_OUT_OF_RANGE.value
-    if timestamp >= batch_time:
-        return Result.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_ADVANCE.value
-    return Result.CREATED.value
-
-
-@part
-def judge_id(column: Any, i: Any) -> Any:
-    """Whether an id can be one."""
-    if is_zero(column, i):
-        return Result.ID_MUST_NOT_BE_ZERO.value
-    if is_int_max(column, i):
-        return Result.ID_MUST_NOT_BE_INT_MAX.value
-    return Result.CREATED.value
 
 
 @part

@@ -54,8 +54,7 @@ def is_stray(strays: Any, hi: Any, lo: Any) -> Any:
 
 @part
 def is_new(s: Any, strays: Any, newest: Any, hi: Any, lo: Any) -> Any:
-    """Whether an id that is not in memory was never seen: younger than all dropped, and not from the
-    future."""
+    """Whether an id that is not in memory is provably new: younger than all dropped, not of the future."""
     if not (is_uuid7(hi, lo) and s[WATERMARK] < unix_ms(hi) <= newest):
         return False
     return strays.shape[0] == 0 or not is_stray(strays, hi, lo)
@@ -70,8 +69,7 @@ def is_new(s: Any, strays: Any, newest: Any, hi: Any, lo: Any) -> Any:
     returns=types.int64,
 )
 def unknown_ids(b: Any, c: Any, strays: Any, now: Any, unknown: Any) -> Any:
-    """Writes the ids that only PostgreSQL can tell to `unknown`, twice as long as the columns; returns how
-    many."""
+    """Writes ids that only PostgreSQL can tell to `unknown`, with room for two a leg; returns how many."""
     s = b.scalars
     newest = now // 1_000_000 + FUTURE_MS
     count = 0

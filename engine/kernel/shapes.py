@@ -111,8 +111,7 @@ STATE_SCALARS: Final = (
     "watermark",
     "dropped_leg",
 )
-"""Names of the first scalars, which a ledger's state holds; the others follow from them or from its
-settings."""
+"""Names of the first scalars, which a ledger's state holds; the others follow from it or the settings."""
 
 LOOKAHEAD: Final = 16
 """How many legs ahead memory is asked for."""

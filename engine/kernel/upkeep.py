@@ -82,8 +82,7 @@ def index_holds(b: Any) -> None:
 
 @entry(BOOKS_TYPE)
 def clear_oldest(b: Any) -> None:
-    """Empties the index of the oldest generation, forgets the holds that were resolved in it, and drops
-    it."""
+    """Drops the oldest generation: empties its index, and forgets the holds that were resolved in it."""
     s = b.scalars
     first = place_of(s, s[DROPPED]) * s[SLOT_COUNT]
     for slot in range(first, first + s[SLOT_COUNT]):

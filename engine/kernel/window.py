@@ -132,8 +132,7 @@ def remember(b: Any, fact: Any, digest: Any) -> None:
 
 @part
 def side_of(b: Any, block: Any, place: Any, fact: Any) -> Any:
-    """The number of a side row with the fact's rarer fields: none, the last one if it has the same, or a
-    new one."""
+    """The number of a side row with the fact's rarer fields: 0, the last one if it has the same, or new."""
     wide = (
         fact.user_data_128_hi | fact.user_data_128_lo | fact.user_data_64 | fact.pending_hi | fact.pending_lo
     )
