@@ -140,11 +140,20 @@ class MoveBook:
         return compile_block([item.draft for item in prepared if item.draft is not None], self._ledger.lookup)
 
     def settle(
-        self, prepared: Prepared, outcome: LegOutcome | None, legs: slice | None, now: int
+        self,
+        prepared: Prepared,
+        outcome: LegOutcome | None,
+        legs: slice | None,
+        now: int,
+        latest: int | None = None,
     ) -> tuple[MoveAnswer, list[MoveFact]]:
-        """The answer and facts that follow from what became of the legs, at `legs` in the outcome."""
+        """The answer and facts that follow from what became of the legs, at `legs` in the outcome.
+
+        A command without legs is stamped with `now`, or with the newest stamp before it if that is later:
+        `latest`, or the ledger's if the command came after everything in the ledger.
+        """
         self._unsettled -= self._marks(prepared)
-        timestamp = max(now, self._ledger.last_timestamp)
+        timestamp = max(now, self._ledger.last_timestamp if latest is None else latest)
         refusal = prepared.refusal
         if outcome is not None and legs is not None and prepared.leg_count:
             timestamp = int(outcome.timestamp[legs][-1])
@@ -189,19 +198,16 @@ class MoveBook:
 
     def replay(self, fact: MoveFact) -> None:
         """Apply what happened to a Move."""
-        remembered = remembered_of(fact)
-        self.window.remember(remembered)
+        self.window.remember(remembered_of(fact))
         if not fact.accepted:
             return
         id = ids.id_from_bytes(fact.move)
         move = self.open.pop(id, None) if fact.ended else self.open.get(id)
         for hold in move.holds if move is not None else ():
             self._hold_moves.pop(ids.id_from_bytes(hold), None)
-        if fact.ended:
-            self.window.newest.ended[id] = remembered
-        elif move is None:
+        if move is None and not fact.ended:
             self.open[id] = opened(fact)
-        else:
+        elif move is not None and not fact.ended:
             move.state, move.seq = fact.state, fact.seq
             move.holds, move.expires_at = fact.holds, fact.expires_at
             move.inputs = move.inputs | fact.inputs

@@ -127,7 +127,7 @@ def fact_of(prepared: Prepared, timestamp: int, refusal: tuple[str, str] | None)
     if refusal is not None:
         code, message = refusal
         return MoveFact(
-            request=ids.id_bytes(command.id),
+            request=move.id if creating else ids.id_bytes(command.id),
             move=move.id,
             kind=move.kind,
             transition=command.transition,
@@ -148,7 +148,7 @@ def fact_of(prepared: Prepared, timestamp: int, refusal: tuple[str, str] | None)
         ends = timestamp + command.timeout * SECOND_NS
         expires_at = min(expires_at, ends) if expires_at else ends
     return MoveFact(
-        request=ids.id_bytes(command.id),
+        request=move.id if creating else ids.id_bytes(command.id),
         move=move.id,
         kind=move.kind,
         transition=prepared.transition,

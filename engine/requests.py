@@ -89,7 +89,7 @@ class Generation:
 
     def __init__(self) -> None:
         self.answers: dict[int, Remembered] = {}  # by request id
-        self.ended: dict[int, Remembered] = {}  # Moves that ended, with their last accepted answer
+        self.ended: dict[int, Remembered] = {}  # by Move: the answer that ended it, if not its first
         self.references: dict[int, int] = {}  # hash of Party and external reference → Move
         self.last_timestamp = 0  # of the newest fact in it
         self.youngest_ms = -1  # of the UUIDv7 among its ids
@@ -144,7 +144,8 @@ class RequestWindow:
         for generation in self.generations.values():
             if (found := generation.ended.get(move)) is not None:
                 return found
-        return None
+        created = self.find(move)
+        return created if created is not None and created.ended else None
 
     def find_reference(self, hash: int) -> int | None:
         """The Move with that reference, if it is in memory."""
@@ -165,6 +166,8 @@ class RequestWindow:
         newest = self.newest
         request = ids.id_from_bytes(answer.request)
         newest.answers[request] = answer
+        if answer.ended and answer.move != answer.request:
+            newest.ended[ids.id_from_bytes(answer.move)] = answer
         newest.last_timestamp = max(newest.last_timestamp, answer.timestamp)
         if ids.is_uuid7(request):
             newest.youngest_ms = max(newest.youngest_ms, ids.unix_ms_of(request))
