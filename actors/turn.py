@@ -39,7 +39,7 @@ from engine.ledger import LegOutcome, LoadedLegs
 from engine.moves import Deferred, LoadedRequests, UnknownRequests
 from engine.outcomes import Prepared
 from engine.record import Record, Rows
-from engine.results import Result
+from engine.results import TRANSIENT, Result
 from engine.shard_state import ShardState
 
 THREAD_LEGS_MIN: Final = 2_048
@@ -50,6 +50,9 @@ TURN_LEGS_MAX: Final = 98_304
 """Legs in a turn at most; with the sweep's they fit into `LedgerConfig.turn_events_max`."""
 
 _SLUGS: Final = {int(result): result.slug for result in Result}
+_MAKES_FACT: Final = np.zeros(256, np.bool_)
+"""By result: whether a leg that was answered so is in the log, as a leg or as a burnt id."""
+_MAKES_FACT[[int(result) for result in (Result.CREATED, *TRANSIENT)]] = True
 
 
 class Lookups(Protocol):
@@ -187,13 +190,16 @@ class Turn:
             return
         builder, self._block = self._block, BlockBuilder()
         waiting, self._in_block = self._in_block, []
+        stamps = _Stamps(self._state.ledger.last_timestamp)
         outcome = await self._decide(builder) if len(builder) else None
         for item in waiting:
             if isinstance(item, _Judged):
-                self._settle(item, outcome)
+                self._settle(item, outcome, stamps)
             else:
                 assert outcome is not None
                 self._answer_legs(item.letter, outcome.status[item.legs], outcome.timestamp[item.legs])
+            if item.legs is not None:
+                stamps.end = item.legs.stop
 
     async def _decide(self, builder: BlockBuilder) -> LegOutcome:
         ledger = self._state.ledger
@@ -246,10 +252,11 @@ class Turn:
                 step.draft = None
             self._drafted.append(_Moved(answers, at, step))
 
-    def _settle(self, judged: _Judged, outcome: LegOutcome | None) -> None:
+    def _settle(self, judged: _Judged, outcome: LegOutcome | None, stamps: "_Stamps") -> None:
         """Let a Move take its step, or not, as its legs were decided."""
         answers, at, prepared = judged.moved
-        answer, facts = self._state.moves.settle(prepared, outcome, judged.legs, self._now)
+        latest = stamps.latest(outcome) if judged.legs is None else None
+        answer, facts = self._state.moves.settle(prepared, outcome, judged.legs, self._now, latest)
         self.results[answer.code or "created"] += 1
         self._events += facts
         answers[at] = answer
@@ -326,6 +333,24 @@ class Turn:
 
     async def _capture(self, letter: Letter) -> None:
         self._captures.append(letter)
+
+
+class _Stamps:
+    """The newest stamp of a fact up to a place in the block; `end` only grows."""
+
+    def __init__(self, before: int) -> None:
+        self.end = 0  # of the legs that were looked at or passed
+        self._seen = 0  # legs that count in `_latest`
+        self._latest = before
+
+    def latest(self, outcome: LegOutcome | None) -> int:
+        """The newest stamp of all facts before the block and in it up to `end`."""
+        if outcome is not None and self._seen < self.end:
+            part = slice(self._seen, self.end)
+            of_facts = outcome.timestamp[part][_MAKES_FACT[outcome.status[part]]]
+            self._latest = max(self._latest, int(of_facts.max(initial=0)))
+            self._seen = self.end
+        return self._latest
 
 
 class _Position(NamedTuple):
