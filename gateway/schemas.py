@@ -45,7 +45,7 @@ Reference = Annotated[
 ]
 Unsigned32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Unsigned16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
-Version = Annotated[int, Meta(ge=0, description="0 = whatever it is.")]
+Version = Annotated[int, Meta(ge=0, le=2**63 - 1, description="0 = whatever it is.")]
 
 
 # Parties and Things

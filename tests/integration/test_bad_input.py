@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -359,3 +360,170 @@ def test_half_a_body(gateway: RunningGateway) -> None:
             b"POST /v1/parties HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b'Content-Length: 100\r\n\r\n{"kind":"person"'
         )
+
+
+NASTY: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    2**31,
+    2**63,
+    2**64,
+    10**30,
+    "",
+    "x",
+    "é\u202e\U0001f600",
+    "x" * 300,
+    "../../etc/passwd",
+    "'; drop table leg; --",
+    "%00",
+    "\u0001",
+    str(UUID(int=0)),
+    str(UUID(int=2**128 - 1)),
+    "2011-02-30T00:00:00Z",
+    [],
+    {},
+    [[]],
+    {"a": {"b": [1, 2, {"c": None}]}},
+]
+
+
+def mutations(example: Any) -> Iterator[Any]:
+    """The example with each of its values replaced by each nasty one, and with each field left out."""
+    if isinstance(example, list):
+        for index, item in enumerate(example):
+            for changed in mutations(item):
+                yield [*example[:index], changed, *example[index + 1 :]]
+    elif isinstance(example, dict):
+        for name, value in example.items():
+            yield {key: kept for key, kept in example.items() if key != name}
+            for nasty in NASTY:
+                yield {**example, name: nasty}
+            if isinstance(value, (list, dict)):
+                for changed in mutations(value):
+                    yield {**example, name: changed}
+
+
+BODIES: list[tuple[str, str, Any]] = [
+    ("post", "/v1/parties", {"id": NOBODY, "kind": "person", "name": "n", "profile": {"a": 1}}),
+    (
+        "post",
+        "/v1/things",
+        {"id": NOBODY, "kind": "asset", "code": "Z9", "exponent": 2, "name": "n", "attrs": {}},
+    ),
+    (
+        "post",
+        "/v1/accounts",
+        {"key": "L:tax/zz", "asset": "GBP", "floor": 0, "ceiling": 9, "parent": NOBODY, "rollup": False},
+    ),
+    ("patch", f"/v1/accounts/{NOBODY}", {"floor": 0, "ceiling": 9, "if_version": 1}),
+    (
+        "post",
+        "/v1/moves",
+        {
+            "kind": "order",
+            "id": NOBODY,
+            "transition": "place",
+            "payer": NOBODY,
+            "payee": NOBODY,
+            "asset": "GBP",
+            "amount": 1,
+            "tender": "psp",
+            "reason": "r",
+            "lines": [
+                {"thing": "GBP", "quantity": 1, "amount": 1, "order": NOBODY, "order_line": 1, "reason": "r"}
+            ],
+            "reverses": NOBODY,
+            "reference": "r",
+            "metadata": {"a": 1},
+            "inputs": {"a": 1},
+            "business_time": 1,
+            "timeout": 1,
+        },
+    ),
+    (
+        "post",
+        "/v1/moves/preview",
+        {
+            "kind": "journal",
+            "move": NOBODY,
+            "legs": [{"debit": "A:bank", "credit": "L:tax/zz", "amount": 1, "asset": "GBP"}],
+            "entries": [{"account": "A:bank", "side": "debit", "amount": 1, "asset": "GBP"}],
+            "if_version": 1,
+        },
+    ),
+    (
+        "post",
+        f"/v1/moves/{NOBODY}/post",
+        {"id": NOBODY, "amount": 1, "tender": "t", "if_version": 1, "inputs": {}},
+    ),
+    (
+        "post",
+        "/v1/legs",
+        [
+            {
+                "id": NOBODY,
+                "debit": NOBODY,
+                "credit": NOBODY,
+                "amount": 1,
+                "asset": "GBP",
+                "code": 1,
+                "flags": ["pending"],
+                "pending_id": NOBODY,
+                "timeout": 1,
+                "user_data_128": NOBODY,
+                "user_data_64": 1,
+                "user_data_32": 1,
+                "timestamp": 1,
+                "if_debit_version": 1,
+                "if_credit_version": 1,
+            }
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), BODIES, ids=[path for _, path, _ in BODIES])
+def test_nasty_values_are_the_clients_fault_or_nobodys(
+    http: Client, method: str, path: str, body: Any
+) -> None:
+    """Each is accepted or refused as a problem, never answered with 5xx; the engine serves on, in balance."""
+    for changed in mutations(body):
+        answer = http.request(method, path, json=changed)
+        assert answer.status_code < 500, (changed, answer.text)
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json", (changed, answer.text)
+            assert answer.json()["detail"], changed
+    assert http.get("/health").json()["status"] == "serving"
+    http.books()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/parties?limit={}",
+        "/v1/parties?cursor={}",
+        "/v1/parties/{}",
+        "/v1/things/{}",
+        "/v1/accounts/{}",
+        "/v1/accounts/{}/balance",
+        "/v1/accounts?key={}&asset=GBP",
+        "/v1/accounts?key=A:bank&asset={}",
+        "/v1/accounts?prefix={}",
+        "/v1/accounts?party={}",
+        "/v1/moves?reference={}",
+        "/v1/moves?kind={}",
+        "/v1/moves?state={}",
+        "/v1/moves?start={}",
+        "/v1/moves/{}",
+        "/v1/legs/{}",
+        "/v1/trial-balance?at={}",
+    ],
+)
+def test_nasty_queries(http: Client, path: str) -> None:
+    for nasty in NASTY:
+        answer = http.get(path.format(quote(str(nasty), safe="")))
+        assert answer.status_code < 500, (nasty, answer.text)
+    assert http.get("/health").json()["status"] == "serving"
