@@ -33,7 +33,7 @@ from actors.messages import (
 )
 from actors.metrics import EngineMetrics
 from actors.settings import DEFAULT_DATA_DIR, Settings
-from actors.shard import Shard
+from actors.shard import Shard, empty_state
 from engine.chart import AccountSpec, Chart, ChartError
 from engine.commands import (
     CreateParty,
@@ -56,6 +56,7 @@ from persistence import schema
 from persistence.database import Database, DatabaseSettings
 from persistence.queries import Queries
 from persistence.recovery import Recovered
+from persistence.verify import Report, verify
 
 MESSAGE_WEIGHT_MAX: Final = 16_384
 """Longer lists of commands are sent as several messages."""
@@ -304,13 +305,11 @@ class Engine:
         captured: tuple[int, dict[str, Any]] = await self._home.send(Capture())
         return captured
 
-    async def verify(self, progress: Callable[[int], None] | None = None) -> Any:
+    async def verify(self, progress: Callable[[int], None] | None = None) -> Report:
         """Prove the books: replay the whole log and compare with memory, projection and snapshots."""
-        from persistence import verify
-
-        lsn, state = await self.capture()
-        await self.wait_projected(lsn)
-        return await verify.verify(self._database, 0, live=(lsn, state), progress=progress)
+        live = await self.capture()
+        await self.wait_projected(live[0])
+        return await verify(self._database, 0, lambda: empty_state(self.settings), live, progress)
 
     @property
     def recovery(self) -> Recovered:

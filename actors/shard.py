@@ -93,7 +93,7 @@ class Shard:
         log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
         projector = Projector(database, index)
         try:
-            state = _empty_state(settings)
+            state = empty_state(settings)
             recovered = await asyncio.to_thread(recovery.recover, database, index, state)
             state.chain = recovered.chain
             await projector.start()
@@ -297,7 +297,7 @@ class Shard:
         """Build a snapshot from the committed log, beside the running shard."""
         try:
             await asyncio.to_thread(
-                recovery.build_snapshot, self._database, self.index, _empty_state(self._settings)
+                recovery.build_snapshot, self._database, self.index, empty_state(self._settings)
             )
         except LogDamaged as failure:
             self._fail(failure)
@@ -317,7 +317,8 @@ class Shard:
             _log.warning("no snapshot: the next start replays the log", shard=self.index, error=str(exc))
 
 
-def _empty_state(settings: Settings) -> ShardState:
+def empty_state(settings: Settings) -> ShardState:
+    """The state of a shard that has seen nothing, with room as the settings say."""
     config = LedgerConfig(
         ids_per_generation=settings.ids_per_generation,
         generations_max=settings.generations_max,

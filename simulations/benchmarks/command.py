@@ -46,14 +46,15 @@ def bench(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the engine on this machine. Each figure is a median, printed with a hash of the books it made."""
+    """Measure the engine on this machine. Each figure is a median, printed with a hash of the books it
+    made."""
     if only is not None and only not in BENCHMARKS:
         raise CommandFailed(
             ExitCode.USAGE, f"there is no benchmark {only!r}.", f"There are {', '.join(BENCHMARKS)}."
         )
     scale = FULL if full else SMALL
     screen = Console(stderr=True)
-    results = []
+    results: list[Measurement] = []
     for name in BENCHMARKS if only is None else [only]:
         screen.print(f"measuring {name} …", style="dim")
         results += BENCHMARKS[name](scale)

@@ -71,10 +71,8 @@ class Workload:
         flags[resolving] = np.where(resolving % 4 == 0, LegFlag.VOID_PENDING, LegFlag.POST_PENDING)
         pending[resolving] = legs.id[resolving - quarter]
         legs.amount[resolving] = legs.amount[resolving - quarter]
-        for column in (legs.debit, legs.credit):
-            column[resolving] = 0
-        for column in (legs.asset, legs.code):
-            column[resolving] = 0
+        legs.debit[resolving] = legs.credit[resolving] = 0
+        legs.asset[resolving] = legs.code[resolving] = 0
         flags[2 * quarter : 3 * quarter - 1 : 2] = LegFlag.LINKED
         return legs
 
