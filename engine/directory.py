@@ -371,4 +371,6 @@ def document_bytes(document: dict[str, Any]) -> bytes | str:
         packed = _json.encode(document)
     except (TypeError, ValueError) as exc:
         return f"can't be written as JSON: {exc}"
+    except RecursionError:
+        return "nested too deeply"
     return packed if len(packed) <= DOCUMENT_BYTES_MAX else f"longer than {DOCUMENT_BYTES_MAX} bytes of JSON"

@@ -231,8 +231,10 @@ def _content(value: Any) -> bytes:
             columns = (value.things, value.quantities, value.amounts, value.order_lines, value.reasons)
             return _encoder.encode(columns) + b"".join([order.to_bytes(16, "big") for order in value.orders])
         return _encoder.encode(value)
-    except (OverflowError, TypeError):
-        return repr(value).encode()
+    except (OverflowError, TypeError, ValueError):
+        return ascii(value).encode()
+    except RecursionError:
+        return b"nested too deeply"
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")

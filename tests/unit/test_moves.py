@@ -117,6 +117,9 @@ BAD_TRANSFERS: list[tuple[dict[str, Any], str, str]] = [
     ({"reference": "a\nb"}, Refusal.FIELD_INVALID, "control"),
     ({"reference": "x" * 256}, Refusal.FIELD_INVALID, "longer"),
     ({"metadata": {"x": "y" * 70_000}}, Refusal.FIELD_INVALID, "metadata"),
+    ({"metadata": {"x": "\ud800"}}, Refusal.FIELD_INVALID, "can't be written as JSON"),
+    ({"asset": "\ud800"}, Refusal.ASSET_NOT_FOUND, "asset"),
+    ({"reference": "\ud800"}, Refusal.FIELD_INVALID, "control"),
     ({"business_time": -1}, Refusal.FIELD_INVALID, "business_time"),
     ({"if_version": 3}, Refusal.FIELD_NOT_ACCEPTED, "no version yet"),
     ({"id": 0}, Refusal.ID_INVALID, "id"),
@@ -136,6 +139,15 @@ def test_bad_transfer_is_refused_and_changes_nothing(
     assert not answer.accepted
     assert shop.book.state()["window"]["generations"].tobytes() == before
     assert shop.ledger.account_count == 0
+
+
+def test_metadata_nested_too_deeply_is_refused(shop: Shop) -> None:
+    document: dict[str, Any] = {}
+    for _ in range(5_000):
+        document = {"x": document}
+    answer = shop.one(shop.transfer(metadata=document))
+    assert answer.code == Refusal.FIELD_INVALID
+    assert "metadata: nested too deeply" in answer.message
 
 
 def test_transfer_to_oneself_is_refused(shop: Shop) -> None:
