@@ -267,9 +267,11 @@ class Ledger:
 
     def begin_turn(self) -> None:
         """Opens the window's next generation if the present one is full. WindowFull if no place is free."""
-        block = storage.block_of(self._books, self.generation)
-        if block[shapes.ROWS] < self.config.ids_per_generation:
-            return
+        if storage.block_of(self._books, self.generation)[shapes.ROWS] >= self.config.ids_per_generation:
+            self.begin_generation()
+
+    def begin_generation(self) -> None:
+        """Opens the window's next generation, between turns. WindowFull if no place is free."""
         if self.generation + 1 - self.dropped >= self.config.generations_max:
             raise WindowFull(f"all {self.config.generations_max} generations of recent ids are in use")
         upkeep.begin_generation(self._books)

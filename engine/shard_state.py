@@ -35,8 +35,14 @@ class ShardState:
         self._logged_window = (0, 0)  # generation and dropped of the last record
 
     def begin_turn(self) -> None:
-        """Start a new generation of remembered ids if the present one is full. Raises WindowFull."""
+        """Start a new generation of what is remembered if the present one is full, of leg ids or of answers.
+
+        Raises WindowFull if no generation is free.
+        """
+        before = self.ledger.generation
         self.ledger.begin_turn()
+        if self.moves.window.full and self.ledger.generation == before:
+            self.ledger.begin_generation()
         self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
 
     def forget(self, projected_timestamp: int) -> None:
