@@ -207,9 +207,10 @@ class _Verification:
     def _check_trial_balance(self) -> None:
         accounts = self._state.ledger.accounts
         accounts = accounts[accounts["flags"] & int(AccountFlag.ROLLUP) == 0]
-        assets = np.unique(accounts["asset"]).tolist()
-        for asset in assets:
-            of_asset = accounts[accounts["asset"] == asset]
+        accounts = accounts[np.argsort(accounts["asset"], kind="stable")]
+        assets, starts = np.unique(accounts["asset"], return_index=True)
+        for of_asset in np.split(accounts, starts[1:]) if len(assets) else ():
+            asset = int(of_asset["asset"][0])
             for kind in ("posted", "pending"):
                 debits = sum(of_asset[f"debits_{kind}"].tolist())
                 if debits != (credits_ := sum(of_asset[f"credits_{kind}"].tolist())):

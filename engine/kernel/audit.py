@@ -179,14 +179,24 @@ def check_window(b: Any, where: Any) -> Any:
 def unbalanced(accounts: npt.NDArray[Any]) -> Iterator[str]:
     """Says which debits and credits differ; roll-ups are left out, since they repeat what is below them."""
     accounts = accounts[(accounts["flags"] & AccountFlag.ROLLUP) == 0]
-    for asset in np.unique(accounts["asset"]).tolist():
-        of_asset = accounts[accounts["asset"] == asset]
+    by_asset = np.argsort(accounts["asset"], kind="stable")
+    assets, starts = np.unique(accounts["asset"][by_asset], return_index=True)
+    sums = {
+        (side, kind): exact_sums(accounts[f"{side}_{kind}"][by_asset], starts)
+        for side in ("debits", "credits")
+        for kind in ("pending", "posted")
+    }
+    for place, asset in enumerate(assets.tolist()):
         for kind in ("pending", "posted"):
-            debits, credits_ = (exact_sum(of_asset[f"{side}_{kind}"]) for side in ("debits", "credits"))
+            debits, credits_ = sums["debits", kind][place], sums["credits", kind][place]
             if debits != credits_:
                 yield f"{kind} debits and credits of asset {asset} differ: {debits} and {credits_}"
 
 
-def exact_sum(counters: npt.NDArray[np.int64]) -> int:
-    """A sum that cannot overflow, of fewer than 2³¹ counters."""
-    return (int((counters >> 32).sum()) << 32) + int((counters & 0xFFFFFFFF).sum())
+def exact_sums(counters: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> list[int]:
+    """Sums from each start to the next, which cannot overflow below 2³¹ counters."""
+    if not len(starts):
+        return []
+    high = np.add.reduceat(counters >> 32, starts).tolist()
+    low = np.add.reduceat(counters & 0xFFFFFFFF, starts).tolist()
+    return [(upper << 32) + lower for upper, lower in zip(high, low, strict=True)]
