@@ -62,9 +62,10 @@ def print_demo(report: DemoReport, console: Console) -> None:
     """The demo's findings."""
     crash, verdict = report.crash, report.verify
     missing = crash.acknowledged - crash.found
+    doubled = report.moves - report.replay.moves - report.replay.repeats
     facts(
         console,
-        "[bold]What happened[/]",
+        "What happened",
         [
             ("source", report.source),
             ("lines", f"{report.replay.lines:,}"),
@@ -79,11 +80,11 @@ def print_demo(report: DemoReport, console: Console) -> None:
     )
     facts(
         console,
-        "[bold]kill -9 in the middle[/]",
+        "kill -9 in the middle",
         [
             ("Moves acknowledged before the kill", f"{crash.acknowledged:,}"),
-            ("of them missing after it", f"[{'green' if not missing else 'bold red'}]{missing:,}[/]"),
-            ("posted twice", "[green]0[/]" if report.replay.ok else "[bold red]see below[/]"),
+            ("of them missing after it", _none(missing)),
+            ("posted twice", _none(doubled)),
             (
                 "recovery, from the kill to serving again",
                 f"{crash.recovery_s:.2f} s ({crash.records:,} records, {crash.legs:,} legs)",
@@ -104,6 +105,11 @@ def print_served(url: str, console: Console) -> None:
     console.print(f"\n[bold]Serving on {url}[/]  (Ctrl-C stops it)\n")
     for path in ("/health", "/trial-balance", "/moves?limit=3", "/schema"):
         console.print(f"    curl '{url}{path}'")
+
+
+def _none(count: int) -> str:
+    """A count that should be 0, in the colour that says whether it is."""
+    return f"[green]{count}[/]" if count == 0 else f"[bold red]{count:,}[/]"
 
 
 def _latency(latency: Latency) -> str:

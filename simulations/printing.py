@@ -1,32 +1,35 @@
 """How replays and the demo look in a terminal."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from simulations.replay import AssetBalance, ReplayReport
 
+NAME_WIDTH: Final = 42
+
 
 def money(mills: int) -> str:
-    """An amount in mills as pounds or euros, without a float."""
+    """An amount in mills as a decimal number, without a float."""
     whole, rest = divmod(abs(mills), 1000)
     return f"{'−' if mills < 0 else ''}{whole:,}.{rest:03}"
 
 
 def facts(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """A table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    """Names and values under a title, a line each."""
+    console.print(f"[bold]{title}[/]")
     for name, value in rows:
-        table.add_row(name, value, style=None)
-    console.print(table)
+        console.print(f"  {name:<{NAME_WIDTH}}  {value}")
+    console.print()
 
 
 def print_replay(report: ReplayReport, console: Console) -> None:
     """A replay's report."""
     facts(
         console,
-        f"[bold]Replay of {report.dataset}[/]",
+        f"Replay of {report.dataset}",
         [
             ("lines", f"{report.lines:,}"),
             ("Moves posted", f"{report.moves:,}"),
@@ -48,7 +51,7 @@ def print_books(report: ReplayReport, console: Console) -> None:
     books = report.books
     facts(
         console,
-        "[bold]The books, by SQL[/]",
+        "The books, by SQL",
         [
             ("Moves", f"{books.moves:,}"),
             ("Entries", f"{books.entries:,}"),
@@ -69,7 +72,7 @@ def print_books(report: ReplayReport, console: Console) -> None:
 
 def print_trial_balance(balances: dict[str, AssetBalance], console: Console) -> None:
     """Debits, credits and their difference, which is 0."""
-    table = Table(title="[bold]Trial balance[/]", title_justify="left", box=None, padding=(0, 2))
+    table = Table(title="Trial balance", title_style="bold", title_justify="left", box=None, padding=(0, 2))
     table.add_column("asset")
     for name in ("debits", "credits", "difference"):
         table.add_column(name, justify="right")
@@ -82,6 +85,7 @@ def print_trial_balance(balances: dict[str, AssetBalance], console: Console) -> 
             f"[{colour}]{balance.difference:,}[/]",
         )
     console.print(table)
+    console.print()
 
 
 def throughput(report: ReplayReport) -> str:
