@@ -25,6 +25,7 @@ class ShardState:
     """
 
     def __init__(self, tenant: str, config: LedgerConfig) -> None:
+        self.tenant = tenant
         self.ledger = Ledger(config)
         self.directory = Directory()
         self.moves = MoveBook(tenant, self.ledger, self.directory)
@@ -72,6 +73,8 @@ class ShardState:
         events: list[Event],
     ) -> Record:
         """The record that says what a turn decided; it comes right after the last one."""
+        joined = _joined(legs, LEG_FACT)
+        envelope = Envelope(tenant=self.tenant, leg_count=len(joined), event_first=1, event_count=len(events))
         return Record(
             shard=shard,
             lsn=self.lsn + 1,
@@ -83,8 +86,8 @@ class ShardState:
             accounts=_joined(accounts, ACCOUNT_FACT),
             keys=keys,
             guards=_joined(guards, GUARD_FACT),
-            legs=_joined(legs, LEG_FACT),
-            events=events,
+            legs=joined,
+            events=[envelope, *events],
         )
 
     def opening_record(self, shard: int, epoch: int, time: int) -> Record:
