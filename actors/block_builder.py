@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.drafts import MoveBlock
 from engine.layout import LEG_FLAGS_OF_CLIENTS, LegColumns, LegFlag, OpenColumns
@@ -31,6 +32,13 @@ class BlockBuilder:
         self._legs.append(legs)
         self._offsets.append(stop)
         return slice(start, stop)
+
+    def add_batches(self, legs: LegColumns, offsets: npt.NDArray[np.int64]) -> slice:
+        """Append several clients' batches, `offsets[k]` to `offsets[k + 1]` each; the slice covers all."""
+        start = self._offsets[-1]
+        self._legs.append(legs)
+        self._offsets += (offsets[1:] + start).tolist()
+        return slice(start, self._offsets[-1])
 
     def add_moves(self, moves: MoveBlock) -> list[slice]:
         """Append the legs of many Moves, a batch and a slice for each."""

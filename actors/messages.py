@@ -32,6 +32,18 @@ class PostLegs(NamedTuple):
         return len(self.columns.amount)
 
 
+class PostBatches(NamedTuple):
+    """Batches of many clients, `offsets[k]` to `offsets[k + 1]` each, none of them empty; each is judged and
+    stamped by itself. Answer: one `LegAnswers` for all of them."""
+
+    columns: LegColumns
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def weight(self) -> int:
+        return len(self.columns.amount)
+
+
 class CreateAccounts(NamedTuple):
     """One client's batch of accounts, with their keys ("" for an account that has none). Answer:
     `LegAnswers`."""
@@ -126,6 +138,7 @@ class Capture(NamedTuple):
 
 Message = (
     PostLegs
+    | PostBatches
     | CreateAccounts
     | SetGuards
     | SubmitMoves

@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from actors.answers import AccountState, LegAnswers
 from actors.errors import InvalidRequest, NotFound
@@ -22,6 +23,7 @@ from actors.messages import (
     Capture,
     CreateAccounts,
     Fence,
+    PostBatches,
     PostLegs,
     Preview,
     ReadAccounts,
@@ -32,7 +34,7 @@ from actors.messages import (
     move_weight,
 )
 from actors.metrics import EngineMetrics
-from actors.settings import DEFAULT_DATA_DIR, Settings
+from actors.settings import Settings
 from actors.shard import Shard, empty_state
 from engine.chart import AccountSpec, Chart, ChartError
 from engine.commands import (
@@ -53,7 +55,7 @@ from engine.layout import (
     ids_column,
 )
 from persistence import schema
-from persistence.database import Database, DatabaseSettings
+from persistence.database import Database
 from persistence.queries import Queries
 from persistence.recovery import Recovered
 from persistence.verify import Report, verify
@@ -114,17 +116,7 @@ class Engine:
     @classmethod
     async def open(cls, settings: Settings, clock: Callable[[], int] = time.time_ns) -> "Engine":
         """Start or reach PostgreSQL, take the log, recover, and serve. Raises PersistenceError."""
-        if settings.database_url is None:
-            data_dir: Path | None = settings.data_dir or DEFAULT_DATA_DIR
-        else:
-            data_dir = None
-        database = Database(
-            DatabaseSettings(
-                data_dir=str(data_dir) if data_dir is not None else None,
-                url=settings.database_url,
-                schema=settings.database_schema,
-            )
-        )
+        database = Database(settings.database)
         await asyncio.to_thread(database.start)
         engine = cls(settings, database, EngineMetrics())
         try:
@@ -220,6 +212,13 @@ class Engine:
             )
         answer: LegAnswers = await self._home.send(PostLegs(columns))
         return answer
+
+    def send_batches(
+        self, columns: LegColumns, offsets: npt.NDArray[np.int64]
+    ) -> "asyncio.Future[LegAnswers]":
+        """Many clients' batches of bare legs, `offsets[k]` to `offsets[k + 1]` each, none of them empty; each
+        is judged by itself. The future has their durable answers. Raises Overloaded or ShardStopped."""
+        return self._home.send(PostBatches(columns, offsets))
 
     async def create_accounts(self, columns: AccountColumns, keys: list[str] | None = None) -> LegAnswers:
         """One batch of accounts by id, at most 65,536; a durable answer for each."""

@@ -24,6 +24,7 @@ from actors.messages import (
     Capture,
     CreateAccounts,
     Fence,
+    PostBatches,
     PostLegs,
     Preview,
     ReadAccounts,
@@ -110,6 +111,7 @@ class Turn:
         self._captures: list[Letter] = []
         self._handlers: dict[type, Callable[[Letter], Awaitable[None]]] = {
             PostLegs: self._post_legs,
+            PostBatches: self._post_batches,
             SubmitMoves: self._submit_moves,
             CreateAccounts: self._create_accounts,
             SetGuards: self._set_guards,
@@ -166,6 +168,14 @@ class Turn:
             raise Overloaded("the turn is full", RETRY_AFTER_S)
         self._compile_moves()
         self._in_block.append(_Posted(letter, self._block.add(columns)))
+
+    async def _post_batches(self, letter: Letter) -> None:
+        message: PostBatches = letter.message
+        columns = without_engine_flags(message.columns)
+        if not self._room_for(len(columns.amount)):
+            raise Overloaded("the turn is full", RETRY_AFTER_S)
+        self._compile_moves()
+        self._in_block.append(_Posted(letter, self._block.add_batches(columns, message.offsets)))
 
     def _room_for(self, legs: int) -> bool:
         """Whether so many more legs fit into this turn; if so they are counted."""
