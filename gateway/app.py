@@ -12,6 +12,8 @@ from litestar.params import ParameterKwarg
 
 from actors.runtime import Engine
 from gateway import openapi
+from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
+from gateway.fast_lane import PATHS, FastLane
 from gateway.metrics import HttpMetrics
 from gateway.problems import gateway_problem, handle
 from gateway.routes import accounts, books, legs, moves, operations, parties, things
@@ -31,9 +33,14 @@ HANDLERS: Final = (
 )
 
 
-def create_app(engine: Engine) -> Litestar:
+def create_app(engine: Engine) -> FastLane:
     """The application that serves `engine`; it holds nothing else, so several may serve one engine."""
     metrics = HttpMetrics()
+    return FastLane(create_framework_app(engine, metrics), engine, metrics)
+
+
+def create_framework_app(engine: Engine, metrics: HttpMetrics) -> Litestar:
+    """Every route, and what explains whatever is wrong with a request."""
     return Litestar(
         route_handlers=list(HANDLERS),
         dependencies={"engine": Provide(lambda: engine, sync_to_thread=False)},
@@ -63,11 +70,12 @@ async def _check_request(request: Request[Any, Any, Any]) -> None:
     if request.method in {"POST", "PATCH", "PUT"}:
         given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if given != MEDIA_TYPE:
+            bulk = request.scope["path"] in PATHS and request.method == "POST"
             raise gateway_problem(
                 "unsupported_media_type",
                 f"The body is declared as {given or 'nothing'}; send it with Content-Type: {MEDIA_TYPE}.",
                 "Content-Type",
-                MEDIA_TYPE,
+                f"{MEDIA_TYPE}, {ARROW_TYPE}" if bulk else MEDIA_TYPE,
             )
 
 

@@ -34,6 +34,7 @@ class HttpMetrics:
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
         )
+        self._hot: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # series of hot routes
         self._in_progress = Gauge(
             "tessera_http_requests_in_progress", "Requests not answered yet.", registry=self.registry
         )
@@ -62,6 +63,16 @@ class HttpMetrics:
                 self._seconds.labels(scope["method"], route).observe(time.perf_counter() - start)
 
         return measured
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered without passing through `middleware`."""
+        key = (method, route, status)
+        found = self._hot.get(key)
+        if found is None:
+            found = self._requests.labels(*key), self._seconds.labels(method, route)
+            self._hot[key] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def exposition(self, engine: CollectorRegistry) -> bytes:
         """Everything, in Prometheus' text format."""

@@ -29,6 +29,7 @@ RETRY_AFTER_S: Final = 1
 
 GATEWAY_CODES: Final[Mapping[str, tuple[int, str]]] = {
     "malformed_json": (400, "The body is not JSON"),
+    "malformed_arrow": (400, "The body is not an Arrow stream that is accepted"),
     "invalid_parameter": (400, "A parameter has a value that makes no sense"),
     "unknown_parameter": (400, "There is no such parameter"),
     "invalid_cursor": (400, "The cursor is not one of ours"),

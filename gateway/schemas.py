@@ -109,6 +109,25 @@ class ThingPage(msgspec.Struct, frozen=True, kw_only=True):
 
 # Accounts
 
+AccountFlagName = Literal["linked", "closed", "imported", "rollup"]
+
+
+class BareAccountDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account to open under an id of yours, for bare legs. Limits left out are none."""
+
+    id: UUID
+    asset: AssetCode
+    code: Annotated[Unsigned16, Meta(description="Class of the chart of accounts, or your own; not 0.")]
+    party: UUID | None = None
+    parent: Annotated[UUID, Meta(description="Id of a roll-up account.")] | None = None
+    flags: list[AccountFlagName] = []
+    floor: Balance | None = None
+    ceiling: Balance | None = None
+    user_data_128: UUID | None = None
+    user_data_64: Unsigned64 | None = None
+    user_data_32: Unsigned32 = 0
+    timestamp: Instant | None = None
+
 
 class AccountDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An account to open: a key of the chart of accounts and an asset, which together are its name for ever.
@@ -456,7 +475,7 @@ class LegDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class LegResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one leg, in the order in which they were sent."""
+    """What became of one leg, or of one account of a batch, in the order in which they were sent."""
 
     id: UUID
     code: str
@@ -470,6 +489,10 @@ class LegsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     repeated: int
     refused: int
     results: list[LegResult]
+
+
+class AccountsAnswer(LegsAnswer, frozen=True, kw_only=True):
+    """What became of a batch of accounts."""
 
 
 class LegView(msgspec.Struct, frozen=True, kw_only=True):

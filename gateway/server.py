@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from actors.errors import Overloaded, ShardStopped
 from actors.runtime import Engine
@@ -33,7 +33,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its owner and says when it has started."""
 
-    def __init__(self, app: Litestar, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

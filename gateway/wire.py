@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar, get_args
 
 import msgspec
 from litestar.dto import AbstractDTO
@@ -195,6 +195,30 @@ class JsonBody(AbstractDTO[T]):
         del handler_id
         schema: Reference | Schema = schema_creator.for_field_definition(field_definition)
         return schema
+
+
+class OneOrMany(JsonBody[T]):
+    """A request body that is an object of one kind or an array of another: `OneOrMany[A | list[B]]`.
+
+    What is wrong is explained for the one that was meant, so an array's fields are named `[0].field`.
+    """
+
+    _of_array: ClassVar[msgspec.json.Decoder[Any]]
+
+    def __class_getitem__(cls, annotation: Any) -> type[Self]:
+        """The body of one object type and one array type."""
+        if isinstance(annotation, TypeVar):
+            return cls
+        one, many = get_args(annotation)
+        decoders = {
+            "_decoder": msgspec.json.Decoder(one, dec_hook=decode_value),
+            "_of_array": msgspec.json.Decoder(many, dec_hook=decode_value),
+        }
+        return type(f"OneOrMany[{annotation}]", (cls,), {**decoders, "model_type": annotation})
+
+    def decode_bytes(self, value: bytes) -> Any:
+        """The body as its struct or list of structs. Raises Problem as `decode` does."""
+        return decode(self._of_array if value.lstrip()[:1] == b"[" else self._decoder, value)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

@@ -21,6 +21,8 @@ from gateway.account_views import (
     history_line,
 )
 from gateway.cursors import seal, unseal
+from gateway.hot_legs import batch_answer
+from gateway.leg_columns import account_columns_of
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import Problem, gateway_problem, refusal
 from gateway.routes.parameters import (
@@ -30,19 +32,23 @@ from gateway.routes.parameters import (
     IdInPath,
     Limit,
     WaitLsn,
+    asset_numbers,
     read_after,
     written,
 )
 from gateway.schemas import (
+    LEGS_PER_REQUEST_MAX,
     AccountDraft,
     AccountPage,
+    AccountsAnswer,
     AccountView,
     BalanceView,
+    BareAccountDraft,
     EntryPage,
     GuardsPatch,
     HistoryPage,
 )
-from gateway.wire import Answer, Instant, JsonBody
+from gateway.wire import Answer, Instant, JsonBody, OneOrMany
 from persistence.views import TIME_MAX, AccountFilter
 
 PATH: Final = "/v1/accounts"
@@ -111,26 +117,40 @@ Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which
 
 @post(
     PATH,
-    dto=JsonBody[AccountDraft],
+    dto=OneOrMany[AccountDraft | list[BareAccountDraft]],
     tags=["Accounts"],
-    summary="Open an account",
+    summary="Open an account, or many",
     response_headers=[LSN, REPLAYED],
     responses=answers(
-        AccountView,
+        AccountView | AccountsAnswer,
         VIEW,
         status=201,
         repeated=True,
-        refusals=("malformed_json", "exists_with_different_floor", "invalid_field", "unknown_field"),
+        refusals=(
+            "malformed_json",
+            "malformed_arrow",
+            "too_many_items",
+            "exists_with_different_floor",
+            "invalid_field",
+            "unknown_field",
+        ),
     ),
 )
-async def open_account(
-    data: Annotated[AccountDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf
-) -> Answer[AccountView]:
-    """Its id follows from key and asset, so opening it again with the same content changes nothing.
+async def open_accounts(
+    data: Annotated[AccountDraft | list[BareAccountDraft], Body(examples=[Example(value=DRAFT)])],
+    engine: EngineOf,
+) -> Answer[AccountView] | Answer[AccountsAnswer]:
+    """An object opens the account of a key and an asset. Its id follows from them, so opening it again with
+    the same content changes nothing; its owner follows from the key. Moves open the accounts that they need
+    by themselves; open one to give it limits of its own, or to use it in bare legs.
 
-    Its owner follows from the key. Moves open the accounts that they need by themselves; open one to give it
-    limits of its own, or to use it in bare legs.
+    An array opens accounts under ids of yours, judged in order as one batch, for bare legs. Or send an Arrow
+    stream (`application/vnd.apache.arrow.stream`) of up to 65,536 with columns named as the fields there, ids
+    as 16 bytes; its answer is a stream of `timestamp` and `status`, and `?answers=refused` leaves out the
+    rows that are in the ledger.
     """
+    if isinstance(data, list):
+        return await _open_many(data, engine)
     draft = OpenAccount(
         key=data.key,
         asset=data.asset,
@@ -146,6 +166,23 @@ async def open_account(
     state = await engine.account_of_id(opened.id).read()
     content = account_view(engine, state, data.key, draft.parent)
     return written(content, opened.lsn, created=True, replayed=result is Result.EXISTS)
+
+
+async def _open_many(drafts: list[BareAccountDraft], engine: Engine) -> Answer[AccountsAnswer]:
+    if not 1 <= len(drafts) <= LEGS_PER_REQUEST_MAX:
+        raise gateway_problem(
+            "too_many_items" if drafts else "invalid_field",
+            f"The body holds {len(drafts)} accounts.",
+            "body",
+            f"1 to {LEGS_PER_REQUEST_MAX} accounts",
+        )
+    assets = asset_numbers(engine, [draft.asset for draft in drafts])
+    outcome = await engine.create_accounts(account_columns_of(drafts, assets))
+    statuses, timestamps = outcome.status.tolist(), outcome.timestamp.tolist()
+    of_legs = batch_answer([draft.id for draft in drafts], statuses, timestamps, outcome.lsn, "account")
+    content = AccountsAnswer(**msgspec.structs.asdict(of_legs))
+    replayed = content.repeated == len(statuses)
+    return written(content, outcome.lsn, created=content.created > 0, replayed=replayed)
 
 
 @get(
@@ -389,7 +426,7 @@ async def _exists(engine: Engine, account: UUID, wait_lsn: int | None) -> None:
 
 
 handlers: Final = (
-    open_account,
+    open_accounts,
     find_accounts,
     read_account,
     change_guards,

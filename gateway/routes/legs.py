@@ -1,4 +1,4 @@
-"""Bare legs in bulk. JSON arrays become columns here; a columnar format can fill those columns directly."""
+"""Bare legs as JSON, one or many. `gateway.fast_lane` takes what is small or comes as columns."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -7,21 +7,18 @@ from litestar import get, post
 from litestar.openapi.spec import Example
 from litestar.params import Body
 
-from actors.answers import LegAnswers
-from actors.errors import InvalidRequest, NotFound
-from actors.runtime import Engine
-from engine.commands import Refusal
-from engine.layout import LegColumns, LegFlag, ids_column, leg_columns
+from actors.errors import NotFound
 from engine.results import Result
 from gateway.account_views import uuid_or_none
+from gateway.hot_legs import batch_answer, leg_answer
+from gateway.leg_columns import LEG_FLAGS, columns_of
 from gateway.openapi import LSN, REPLAYED, answers
-from gateway.problems import gateway_problem, refusal
-from gateway.routes.parameters import EngineOf, IdInPath, WaitLsn, read_after, written
+from gateway.problems import gateway_problem
+from gateway.routes.parameters import EngineOf, IdInPath, WaitLsn, asset_numbers, read_after, written
 from gateway.schemas import LEGS_PER_REQUEST_MAX, LegDraft, LegResult, LegsAnswer, LegView
-from gateway.wire import Amount, Answer, Instant, JsonBody, Unsigned64
+from gateway.wire import Amount, Answer, Instant, OneOrMany, Unsigned64
 
 PATH: Final = "/v1/legs"
-FLAGS: Final = {str(flag.name).lower(): flag.value for flag in LegFlag}
 LEG: Final = {
     "id": "019aa0c2-7c00-7000-8000-0000000001e6",
     "debit": "1a5b2c3d-0000-4000-8000-000000000001",
@@ -49,94 +46,51 @@ ANSWER: Final = {
 }
 
 
-def columns_of(drafts: list[LegDraft], assets: dict[str, int]) -> LegColumns:
-    """The legs column by column; `assets` gives the numbers of the codes."""
-    return leg_columns(
-        len(drafts),
-        id=ids_column([draft.id.int for draft in drafts]),
-        debit=ids_column([_int(draft.debit) for draft in drafts]),
-        credit=ids_column([_int(draft.credit) for draft in drafts]),
-        amount=[draft.amount for draft in drafts],
-        asset=[assets[draft.asset] if draft.asset else 0 for draft in drafts],
-        code=[draft.code for draft in drafts],
-        flags=[sum({FLAGS[name] for name in draft.flags}) for draft in drafts],
-        pending_id=ids_column([_int(draft.pending_id) for draft in drafts]),
-        timeout=[draft.timeout for draft in drafts],
-        user_data_128=ids_column([_int(draft.user_data_128) for draft in drafts]),
-        user_data_64=[draft.user_data_64 or 0 for draft in drafts],
-        user_data_32=[draft.user_data_32 for draft in drafts],
-        timestamp=[draft.timestamp or 0 for draft in drafts],
-        if_debit_version=[draft.if_debit_version for draft in drafts],
-        if_credit_version=[draft.if_credit_version for draft in drafts],
-    )
-
-
-def _int(value: UUID | None) -> int:
-    return value.int if value else 0
-
-
 @post(
     PATH,
-    dto=JsonBody[list[LegDraft]],
+    dto=OneOrMany[LegDraft | list[LegDraft]],
     tags=["Legs"],
     summary="Write bare legs",
     response_headers=[LSN, REPLAYED],
     responses=answers(
-        LegsAnswer,
+        LegsAnswer | LegResult,
         ANSWER,
         status=201,
         repeated=True,
-        refusals=("malformed_json", "too_many_items", "below_floor", "invalid_amount"),
+        refusals=("malformed_json", "malformed_arrow", "too_many_items", "below_floor", "invalid_amount"),
     ),
 )
 async def post_legs(
-    data: Annotated[list[LegDraft], Body(examples=[Example(value=[LEG])])], engine: EngineOf
-) -> Answer[LegsAnswer]:
-    """A JSON array of legs, judged in order as one batch; each answers with its own result code.
+    data: Annotated[LegDraft | list[LegDraft], Body(examples=[Example(value=[LEG])])], engine: EngineOf
+) -> Answer[LegsAnswer] | Answer[LegResult]:
+    """A JSON array of legs, judged in order as one batch; each answers with its own result code. Or one leg
+    as an object, answered with an object.
 
     `201` if any was created, `200` if none was and some were there already. If every leg was refused, the
     answer is a problem with the code of the first one; no leg of the batch is then in the ledger.
+
+    For bulk, send an Arrow stream (`application/vnd.apache.arrow.stream`) of up to 65,536 legs with columns
+    named as the fields here, ids as 16 bytes. Its answer is a stream of `timestamp` and `status`, whatever
+    they are; `?answers=refused` leaves out the rows that are in the ledger.
     """
-    if not 1 <= len(data) <= LEGS_PER_REQUEST_MAX:
+    drafts = [data] if isinstance(data, LegDraft) else data
+    if not 1 <= len(drafts) <= LEGS_PER_REQUEST_MAX:
         raise gateway_problem(
-            "too_many_items" if data else "invalid_field",
-            f"The body holds {len(data)} legs.",
+            "too_many_items" if drafts else "invalid_field",
+            f"The body holds {len(drafts)} legs.",
             "body",
             f"1 to {LEGS_PER_REQUEST_MAX} legs",
         )
-    outcome = await engine.post_legs(columns_of(data, _asset_numbers(data, engine)))
-    return _answer(data, outcome)
-
-
-def _asset_numbers(drafts: list[LegDraft], engine: Engine) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for index, draft in enumerate(drafts):
-        if draft.asset is not None and draft.asset not in numbers:
-            try:
-                numbers[draft.asset] = engine.asset_number(draft.asset)
-            except InvalidRequest as exc:
-                raise refusal(
-                    Refusal.ASSET_NOT_FOUND, f"[{index}].asset: {exc.problem}.", f"[{index}].asset"
-                ) from exc
-    return numbers
-
-
-def _answer(drafts: list[LegDraft], outcome: LegAnswers) -> Answer[LegsAnswer]:
-    statuses = [Result(status) for status in outcome.status.tolist()]
-    created, repeated = statuses.count(Result.CREATED), statuses.count(Result.EXISTS)
-    if not created and not repeated:
-        index = next((i for i, s in enumerate(statuses) if s is not Result.LINKED_EVENT_FAILED), 0)
-        others = f" None of the {len(statuses)} legs was written." if len(statuses) > 1 else ""
-        message = f"Leg {index} was refused: {statuses[index].slug}.{others}"
-        raise refusal(statuses[index].slug, message, f"[{index}]", {"Tessera-Lsn": str(outcome.lsn)})
-    results = [
-        LegResult(id=draft.id, code=status.slug, timestamp=Instant(timestamp))
-        for draft, status, timestamp in zip(drafts, statuses, outcome.timestamp.tolist(), strict=True)
-    ]
-    content = LegsAnswer(
-        created=created, repeated=repeated, refused=len(statuses) - created - repeated, results=results
-    )
-    return written(content, outcome.lsn, created=created > 0, replayed=repeated == len(statuses))
+    assets = asset_numbers(engine, [draft.asset for draft in drafts], alone=drafts is not data)
+    outcome = await engine.post_legs(columns_of(drafts, assets))
+    statuses, timestamps = outcome.status.tolist(), outcome.timestamp.tolist()
+    if isinstance(data, LegDraft):
+        single = leg_answer(data.id, statuses[0], timestamps[0], outcome.lsn)
+        created = statuses[0] == Result.CREATED
+        return written(single, outcome.lsn, created=created, replayed=not created)
+    content = batch_answer([draft.id for draft in data], statuses, timestamps, outcome.lsn)
+    replayed = content.repeated == len(statuses)
+    return written(content, outcome.lsn, created=content.created > 0, replayed=replayed)
 
 
 @get(
@@ -159,7 +113,7 @@ async def read_leg(leg_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None)
         amount=Amount(leg.amount),
         asset=engine.asset_code(leg.asset),
         code=leg.code,
-        flags=[name for name, value in FLAGS.items() if leg.flags & value],
+        flags=[name for name, value in LEG_FLAGS.items() if leg.flags & value],
         pending_id=uuid_or_none(leg.pending_id),
         timeout=leg.timeout,
         user_data_128=uuid_or_none(leg.user_data_128),

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
@@ -11,8 +12,9 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter, Skip
 
 from actors.errors import InvalidRequest
 from actors.runtime import Engine
+from engine.commands import Refusal
 from engine.ids import bucket_of_id, bucket_of_party, uuid7
-from gateway.problems import gateway_problem, unavailable
+from gateway.problems import gateway_problem, refusal, unavailable
 from gateway.wire import Answer
 
 T = TypeVar("T")
@@ -50,6 +52,22 @@ def new_id_like(other: int) -> int:
 
 def _new_id(bucket: int) -> int:
     return uuid7(time.time_ns() // NANOSECONDS_PER_MILLISECOND, bucket, secrets.randbits(62))
+
+
+def asset_numbers(engine: Engine, codes: Sequence[str | None], *, alone: bool = False) -> dict[str, int]:
+    """The numbers of the asset codes of a body's items, or of a body that is one item `alone`.
+
+    Raises Problem for a code that no Thing has.
+    """
+    numbers: dict[str, int] = {}
+    for index, code in enumerate(codes):
+        if code is not None and code not in numbers:
+            try:
+                numbers[code] = engine.asset_number(code)
+            except InvalidRequest as exc:
+                where = "asset" if alone else f"[{index}].asset"
+                raise refusal(Refusal.ASSET_NOT_FOUND, f"{where}: {exc.problem}.", where) from exc
+    return numbers
 
 
 async def read_after(engine: Engine, wait_lsn: int | None) -> None:
