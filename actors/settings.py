@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from persistence.database import DatabaseSettings
+
 DEFAULT_DATA_DIR: Final = Path(".tessera")
 ENVIRONMENT_PREFIX: Final = "TESSERA_"
 TURN_WEIGHT_LIMIT: Final = 65_536
@@ -37,14 +39,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_schema: str = "tessera"
     takeover: bool = False  # end the session of an engine that holds the log, and take its place
     tenant: str = "default"
+    connect_limit_s: float = 30.0  # how long PostgreSQL is tried to be reached
 
     mailbox_messages_max: int = 20_000  # messages that may wait in a shard's mailbox
     mailbox_weight_max: int = 1_000_000  # legs, Moves and reads in those messages
     turn_weight_max: int = 65_536  # legs, Moves and reads that one turn takes
     turns_in_flight_max: int = 4  # turns that may wait for their commit
-    projection_lag_legs_max: int = (
-        20_000_000  # beyond it new work is refused until the projection has caught up
-    )
+    projection_lag_legs_max: int = 20_000_000  # beyond it new work is refused until SQL has caught up
     ids_per_generation: int = 1 << 22  # ids remembered in one generation of the id window
     generations_max: int = 4
     snapshot_legs: int = 5_000_000  # a snapshot is taken after this many legs
@@ -60,6 +61,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(
                 f"turn_weight_max must be at most {TURN_WEIGHT_LIMIT}, not {self.turn_weight_max}"
             )
+
+    @property
+    def database(self) -> DatabaseSettings:
+        """Which database that is."""
+        embedded = self.database_url is None
+        return DatabaseSettings(
+            data_dir=str(self.data_dir or DEFAULT_DATA_DIR) if embedded else None,
+            url=self.database_url,
+            schema=self.database_schema,
+            connect_limit_s=self.connect_limit_s,
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> "Settings":

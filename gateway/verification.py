@@ -12,7 +12,7 @@ from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.options import Report
 from persistence import verify
-from persistence.database import Database, DatabaseSettings
+from persistence.database import Database
 from persistence.errors import LockHeld
 
 SHARD: Final = 0
@@ -40,13 +40,7 @@ async def verify_books(settings: Settings, progress: Report) -> Verdict:
 
 
 async def _beside_a_running_engine(settings: Settings, progress: Report) -> verify.Report:
-    database = Database(
-        DatabaseSettings(
-            data_dir=None if settings.data_dir is None else str(settings.data_dir),
-            url=settings.database_url,
-            schema=settings.database_schema,
-        )
-    )
+    database = Database(settings.database)
     await asyncio.to_thread(database.start)
     try:
         return await verify.verify(database, SHARD, progress=progress)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.settings import DEFAULT_DATA_DIR, Settings
-from persistence.database import Database, DatabaseSettings, translated
+from actors.settings import Settings
+from persistence.database import Database, translated
 from persistence.statements import statements
 
 APPLICATION: Final = "tessera books"
@@ -32,14 +32,7 @@ class Books(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def database_running(settings: Settings) -> AsyncIterator[Database]:
     """The database of an engine with these settings; it runs at least as long as the block."""
-    embedded = settings.database_url is None
-    database = Database(
-        DatabaseSettings(
-            data_dir=str(settings.data_dir or DEFAULT_DATA_DIR) if embedded else None,
-            url=settings.database_url,
-            schema=settings.database_schema,
-        )
-    )
+    database = Database(settings.database)
     await asyncio.to_thread(database.start)
     try:
         yield database
