@@ -161,8 +161,8 @@ class Ledger:
 
     def unknown_ids(self, block: LegBlock, now: int) -> npt.NDArray[np.uint64]:
         """Ids, (k, 2), that are neither in memory nor provably new: look them up, and pass what is found as
-        `loaded`. Ids of the legs and of the holds that they name; legs of Moves have ids that are new if the
-        request was, so theirs are left out."""
+        `loaded`. Ids of the legs and of the holds that they name, of Moves' legs too: a client may have used
+        the id that follows from a request before the request came."""
         count = len(block.columns.amount)
         unknown = np.empty((2 * count, 2), np.uint64)
         columns = _input(block.columns, count)

@@ -14,7 +14,6 @@ from engine.kernel.window import FUTURE_MS, find_row, is_uuid7, unix_ms
 from engine.layout import LEG_COLUMN_SPEC, LegColumns, LegFlag
 
 _SETTLING: Final = int(LegFlag.POST_PENDING | LegFlag.VOID_PENDING)
-_OF_MOVE: Final = int(LegFlag.OF_MOVE)
 _ZERO: Final = np.uint64(0)
 _ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -76,7 +75,7 @@ def unknown_ids(b: Any, c: Any, strays: Any, now: Any, unknown: Any) -> Any:
     for i in range(c.amount.size):
         flags = c.flags[i]
         hi, lo = c.id[i, 0], c.id[i, 1]
-        needless = flags & _OF_MOVE or is_new(s, strays, newest, hi, lo) or is_no_id(hi, lo)
+        needless = is_new(s, strays, newest, hi, lo) or is_no_id(hi, lo)
         if not needless and find_row(b, hi, lo, hash_id(hi, lo, s[SEED])) < 0:
             unknown[count, 0] = hi
             unknown[count, 1] = lo
