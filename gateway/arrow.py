@@ -163,24 +163,28 @@ def _checked_schema(message: pa.Message, shape: _Shape) -> pa.Schema:
     try:
         schema: pa.Schema = pa.ipc.read_schema(message)
         names = schema.names
+        types = [str(field.type) for field in schema]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         _malformed(f"its schema can't be read: {_first_line(exc)}")
     seen: set[str] = set()
-    for field, name in zip(schema, names, strict=True):
+    for field, name, given in zip(schema, names, types, strict=True):
         expected = shape.schema.get_field_index(name)
         if expected < 0:
             shown = name if len(name) <= 64 else f"{name[:61]}..."
             raise gateway_problem(
-                "unknown_field", f"There is no column {shown!r}.", shown, ", ".join(shape.spec)
+                "unknown_field", f"There is no column {shown!r}.", shown or "body", ", ".join(shape.spec)
             )
         if name in seen:
             raise gateway_problem("invalid_field", f"{name}: the column is there twice.", name, "one column")
         seen.add(name)
         wanted = shape.schema.field(expected).type
         if field.type != wanted or _EXTENSION in (field.metadata or {}):
-            given = f"an extension type ({field.type})" if field.type == wanted else str(field.type)[:64]
+            extension = " of an extension" if field.type == wanted else ""
             raise gateway_problem(
-                "invalid_field", f"{name}: the column has the type {given}.", name, str(wanted)
+                "invalid_field",
+                f"{name}: the column has the type {given[:64]}{extension}.",
+                name,
+                str(wanted),
             )
     if "id" not in seen:
         raise gateway_problem(
