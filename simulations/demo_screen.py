@@ -1,7 +1,7 @@
 """What the demo shows: steps with progress bars while it runs, then its findings, then how to reach it."""
 
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -9,6 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from simulations.demo import DemoReport
 from simulations.printing import facts, money, print_trial_balance
 from simulations.replay import Latency, Report
+
+
+SHOWN_PATHS: Final = (
+    "/health",
+    "/v1/moves?kind=refund&limit=3",
+    "/v1/accounts?prefix=R:",
+    "/openapi.json",
+)
 
 
 class Screen:
@@ -103,8 +111,8 @@ def print_demo(report: DemoReport, console: Console) -> None:
 def print_served(url: str, console: Console) -> None:
     """Where the books can be looked at, and how."""
     console.print(f"\n[bold]Serving on {url}[/]  (Ctrl-C stops it)\n")
-    for path in ("/health", "/trial-balance", "/moves?limit=3", "/schema"):
-        console.print(f"    curl '{url}{path}'")
+    for path in SHOWN_PATHS:
+        console.print(f"    curl '{url}{path}'", markup=False)
 
 
 def _none(count: int) -> str:

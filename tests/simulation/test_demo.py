@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from persistence.database import Database
+from simulations.demo_screen import SHOWN_PATHS
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,8 +56,9 @@ def test_demo_serves_until_it_is_told_to_stop(database: Database, tmp_path: Path
             if "Serving on" in line:
                 break
         url = lines[-1].split()[2]
-        with urllib.request.urlopen(f"{url}/health", timeout=30) as answer:  # noqa: S310  # our own server
-            assert answer.status == 200
+        for path in SHOWN_PATHS:
+            with urllib.request.urlopen(url + path, timeout=30) as answer:  # noqa: S310  # our own server
+                assert answer.status == 200
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
