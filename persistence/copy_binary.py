@@ -129,14 +129,6 @@ def unpack_fields(row: bytes) -> list[bytes | None]:
     return fields
 
 
-def stream_rows(blocks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """The rows of a stream out of PostgreSQL, which sends each in a message of its own."""
-    for block in blocks:
-        row = bytes(block).removeprefix(HEADER)
-        if row and row != TRAILER:
-            yield row
-
-
 def unpack_rows(columns: Sequence[Column], blocks: Iterable[bytes]) -> npt.NDArray[np.void]:
     """The rows of a whole stream, in native byte order and without the sizes. None of its fields may be
     null."""

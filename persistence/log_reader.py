@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, Self
 from psycopg import sql
 
 from engine.record import FIRST_CHAIN, CorruptRecord, Record, chain_hash, decode
-from persistence.copy_binary import stream_rows
-from persistence.database import Database, translated
+from persistence.copy_out import copy_out
+from persistence.database import Database
 from persistence.errors import LogDamaged
 from persistence.log import Head
 from persistence.statements import statements
@@ -81,15 +81,10 @@ class LogReader:
             shard=sql.Literal(self._shard), first=sql.Literal(self._at.lsn + 1), last=sql.Literal(self._last)
         )
         name = f"tessera {self._database.schema}/{self._shard} reader"
-        with (
-            self._database.session_sync(name) as session,
-            translated(),
-            session.cursor() as cursor,
-            cursor.copy(statement) as copy,
-        ):
+        with self._database.session_sync(name) as session:
             rows: list[_RawRow] = []
             size = 0
-            for message in stream_rows(copy):
+            for message in copy_out(session, statement):
                 row = _row(message)
                 rows.append(row)
                 size += len(row[2])

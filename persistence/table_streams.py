@@ -1,6 +1,6 @@
 """Reads whole tables of the projection, several at a time, all as they were at one moment."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from types import TracebackType
@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from psycopg import sql
 
-from persistence.copy_binary import stream_rows
+from persistence.copy_out import copy_out
 from persistence.database import Database, SyncSession, translated
 from persistence.statements import statements
 
@@ -51,9 +51,7 @@ class TableStreams:
             session.execute(_SQL["begin"])
             import_snapshot = sql.SQL(_SQL["import_snapshot"].decode())
             session.execute(import_snapshot.format(snapshot=sql.Literal(self._snapshot)))
-        stream = Stream(session, statement)
-        self._stack.callback(stream.close)
-        return stream
+        return Stream(copy_out(session, statement))
 
     def _connect(self) -> SyncSession:
         name = f"tessera {self._database.schema}/{self._shard} verify"
@@ -63,8 +61,8 @@ class TableStreams:
 class Stream:
     """Rows of one table, in order."""
 
-    def __init__(self, session: SyncSession, statement: sql.Composed) -> None:
-        self._rows = self._read(session, statement)
+    def __init__(self, rows: Iterator[bytes]) -> None:
+        self._rows = rows
 
     def take(self, count: int) -> list[bytes]:
         """The next rows, at most `count`."""
@@ -72,12 +70,3 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         return self._rows
-
-    def close(self) -> None:
-        """Ends the statement, if it has not ended."""
-        self._rows.close()
-
-    @staticmethod
-    def _read(session: SyncSession, statement: sql.Composed) -> Generator[bytes, None, None]:
-        with translated(), session.cursor() as cursor, cursor.copy(statement) as copy:
-            yield from stream_rows(copy)

@@ -209,12 +209,12 @@ class _Verification:
         accounts = accounts[accounts["flags"] & int(AccountFlag.ROLLUP) == 0]
         accounts = accounts[np.argsort(accounts["asset"], kind="stable")]
         assets, starts = np.unique(accounts["asset"], return_index=True)
-        for of_asset in np.split(accounts, starts[1:]) if len(assets) else ():
-            asset = int(of_asset["asset"][0])
-            for kind in ("posted", "pending"):
-                debits = sum(of_asset[f"debits_{kind}"].tolist())
-                if debits != (credits_ := sum(of_asset[f"credits_{kind}"].tolist())):
-                    self.problem(f"asset {asset}: {debits} {kind} on the debit side, {credits_} on the other")
+        for kind in ("posted", "pending"):
+            debits = _sums(accounts[f"debits_{kind}"], starts)
+            credits_ = _sums(accounts[f"credits_{kind}"], starts)
+            for asset, debit, credit in zip(assets.tolist(), debits, credits_, strict=True):
+                if debit != credit:
+                    self.problem(f"asset {asset}: {debit} {kind} on the debit side, {credit} on the other")
         self._checked["assets"] = len(assets)
 
 
@@ -295,19 +295,19 @@ class _Tables:
         """Accounts as they are at this record: creation, guards, closings; and their keys."""
         accounts = ledger.accounts
         stream = self._tables.open("accounts")
-        for at in range(0, max(len(accounts), 1), ROWS_AT_A_TIME):
+        for at in range(0, len(accounts), ROWS_AT_A_TIME):
             part = accounts[at : at + ROWS_AT_A_TIME]
             expected = fixed_rows(ACCOUNT_COLUMNS, account_values(self._shard, at, part), len(part), True)
             size = expected.itemsize - 4  # without the size of the key
+            fixed = np.ascontiguousarray(expected.view(np.uint8).reshape(-1, expected.itemsize)[:, :size])
             rows = stream.take(len(part))
-            wanted = [bytes(row[:-4]) for row in expected.view(f"V{expected.itemsize}").tolist()]
-            for offset, (row, fixed) in enumerate(zip(rows, wanted, strict=False)):
-                key = xxhash.xxh3_64_intdigest(row[size + 4 :])
-                if row[:size] != fixed or key != self._key_hashes[at + offset]:
-                    self._problem(f"the table account differs from the log at account {at + offset}")
-                    return
-            if len(rows) < len(part):
-                self._problem(f"account {at + len(rows)} is missing in the table account")
+            place = _first_difference(bytes_of(fixed), b"".join([row[:size] for row in rows]), size)
+            keys = [xxhash.xxh3_64_intdigest(row[size + 4 :]) for row in rows]
+            if place < 0 and keys != self._key_hashes[at : at + len(part)]:
+                pairs = zip(keys, self._key_hashes[at:], strict=False)
+                place = next(n for n, (found, wanted) in enumerate(pairs) if found != wanted)
+            if place >= 0:
+                self._problem(f"the table account differs from the log at account {at + place}")
                 return
         if stream.take(1):
             self._problem("the table account holds more than the log")
@@ -393,6 +393,15 @@ def _first_difference(expected: memoryview, found: bytes, size: int) -> int:
     theirs = np.frombuffer(found, np.uint8, rows * size).reshape(rows, size)
     wrong = np.flatnonzero((ours != theirs).any(axis=1))
     return int(wrong[0]) if wrong.size else rows
+
+
+def _sums(values: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> list[int]:
+    """Sums of runs of values, which may be too large for 64 bits."""
+    if len(values) == 0:
+        return []
+    low = np.add.reduceat(values & 0xFFFFFFFF, starts).tolist()
+    high = np.add.reduceat(values >> 32, starts).tolist()
+    return [(h << 32) + n for h, n in zip(high, low, strict=True)]
 
 
 def _burnt_key(shard: int, fact: np.void) -> bytes:

@@ -22,7 +22,6 @@ create table account (
 create unique index account_id on account (id);
 create index account_key on account (key) where key is not null;
 create index account_party on account (party) where party is not null;
-create index account_parent on account (shard, parent) where parent is not null;
 
 -- A leg or an expiry (no id), as the log has them: everything resolved, amounts actual.
 create table leg (
@@ -146,6 +145,10 @@ create table request (
     move      uuid  not null,
     fact      bytea not null
 );
+
+-- Read rarely, written always: compressing them costs more than it saves.
+alter table request alter column fact set storage external;
+alter table move alter column lines set storage external;
 
 -- What a leg does to the pending counters, and to the posted counters, of its two sides.
 create function leg_pending(flags int4, amount int8, held int8) returns int8
