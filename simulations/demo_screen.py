@@ -10,7 +10,6 @@ from simulations.demo import DemoReport
 from simulations.printing import facts, money, print_trial_balance
 from simulations.replay import Latency, Report
 
-
 SHOWN_PATHS: Final = (
     "/health",
     "/v1/moves?kind=refund&limit=3",

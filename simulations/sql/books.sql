@@ -9,29 +9,29 @@ with income as materialized (
     where t.code = %(currency)s and a.key ~ '^[RX]:'
 ),
 leg_income as (
-    select l.user_data_128 as move, l.user_data_64 as business_time,
+    select l.user_data_128 as move,
            case when (l.shard, l.credit) in (select shard, ordinal from income) then l.amount else 0 end
            - case when (l.shard, l.debit) in (select shard, ordinal from income) then l.amount else 0 end as amount
     from leg l
     where l.flags & 32768 <> 0 and l.flags & (2 | 8 | 8192 | 16384) = 0
 ),
 move_income as materialized (
-    select move, business_time, sum(amount)::int8 as amount
+    select move, sum(amount)::int8 as amount
     from leg_income
     where amount <> 0
-    group by move, business_time
+    group by move
 ),
 sales as materialized (
-    select m.id, m.reference, m.metadata ->> 'country' as country, p.profile ->> 'customer' as customer
+    select m.id, m.reference, m.business_time, m.metadata ->> 'country' as country, p.profile ->> 'customer' as customer
     from move m
     join party p on p.id = m.payer
     where m.seq = 0 and m.metadata ->> 'dataset' = %(dataset)s
 ),
 labelled as (
-    select to_char(to_timestamp(i.business_time / 1000000000) at time zone 'UTC', 'YYYY-MM') as month,
-           s.country, s.customer, starts_with(s.reference, 'C') as cancelled, i.amount
-    from move_income i
-    join sales s on s.id = i.move
+    select to_char(to_timestamp(s.business_time / 1000000000) at time zone 'UTC', 'YYYY-MM') as month,
+           s.country, s.customer, starts_with(s.reference, 'C') as cancelled, coalesce(i.amount, 0) as amount
+    from sales s
+    left join move_income i on i.move = s.id
 )
 select case
            when grouping(month) = 0 then 'month'
