@@ -72,6 +72,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     net_mills: int
     cancelled_mills: int
     seconds: float  # until every Move is durable and the projection has caught up
+    durable_seconds: float  # until every Move is durable
     moves_per_s: float
     entries_per_s: float
     latency: Latency
@@ -146,9 +147,10 @@ async def replay(
     commands = Commands(planned, engine.settings.tenant)
     await _prepare(engine, commands)
     await post(engine, planned, commands, tally, report)
+    durable_seconds = time.perf_counter() - started
     await engine.wait_projected()
     seconds = time.perf_counter() - started
-    return await _report(engine, planned, tally, seconds)
+    return await _report(engine, planned, tally, seconds, durable_seconds)
 
 
 async def post(engine: Engine, planned: Plan, commands: Commands, tally: Tally, report: Report) -> None:
@@ -205,7 +207,9 @@ def _check(what: str, answers: list[DirectoryAnswer]) -> None:
             raise NotPrepared(f"a {what} that the replay needs was refused: {answer.code}: {answer.message}")
 
 
-async def _report(engine: Engine, planned: Plan, tally: Tally, seconds: float) -> ReplayReport:
+async def _report(
+    engine: Engine, planned: Plan, tally: Tally, seconds: float, durable_seconds: float
+) -> ReplayReport:
     sales = planned.sales
     async with database_running(engine.settings) as database:
         books = await read_books(database, sales.dataset, sales.currency)
@@ -224,6 +228,7 @@ async def _report(engine: Engine, planned: Plan, tally: Tally, seconds: float) -
         net_mills=books.net_mills,
         cancelled_mills=books.cancelled_mills,
         seconds=round(seconds, 3),
+        durable_seconds=round(durable_seconds, 3),
         moves_per_s=round(answered / seconds, 1),
         entries_per_s=round(2 * tally.legs / seconds, 1),
         latency=tally.latency(),
