@@ -12,7 +12,7 @@ they are read from the tables at the start and after every failure.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,6 @@ from persistence.projection_rows import (
     REQUEST_COLUMNS,
     THING_COLUMNS,
     Buffers,
-    EventRows,
     Rows,
     account_rows,
     burnt_rows,
@@ -47,7 +46,7 @@ from persistence.statements import statements
 
 GROUP_LEGS_MAX: Final = 200_000
 """How many legs one transaction takes, unless a single record has more."""
-INLINE_LEGS_MAX: Final = 4_000
+INLINE_FACTS_MAX: Final = 1_000
 """Up to here rows are built on the event loop; more would hold it up, so a thread builds them."""
 CHUNK_LEGS: Final = 25_000
 """How many rows of legs are built at a time, while those before them are on their way."""
@@ -155,30 +154,24 @@ class Projector:
         session = self._session
         assert session is not None
         self._check_sequence(records)
-        legs_count = sum(len(record.legs) for record in records)
-        legs, burnt = await self._in_thread(legs_count, _split, [record.legs for record in records])
-        first_ordinal = self._counters.count
-        accounts = np.concatenate([record.accounts for record in records])
-        keys = [key for record in records for key in record.keys]
-        self._counters.add_accounts(np.ascontiguousarray(accounts["parent"]))
-        events = [event_rows(record) for record in records if record.events]
-        guards = _last_guards(records)
-        timestamp = _last_timestamp(records, self.timestamp)
+        size = sum(len(record.legs) + len(record.accounts) + len(record.events) for record in records)
+        group = await self._in_thread(size, _build, self.shard, self._counters.count, records)
+        self._counters.add_accounts(np.ascontiguousarray(group.accounts["parent"]))
+        timestamp = max(self.timestamp, group.timestamp)
         with translated():
-            closed = await self._closings(session, accounts, legs)
-            history = asyncio.ensure_future(
-                self._in_thread(len(legs), self._counters.segment_rows, self.shard, legs)
-            )
+            closed = await self._closings(session, group.accounts, group.legs)
+            building = self._in_thread(size, self._counters.segment_rows, self.shard, group.legs)
+            history = asyncio.ensure_future(building)
             try:
                 async with session.transaction():
                     await self._advance(session, records[-1].lsn, timestamp)
-                    rows = account_rows(self.shard, first_ordinal, accounts, keys)
-                    await _copy(session, "account", (*_names(ACCOUNT_COLUMNS), "key"), rows)
-                    await self._copy_legs(session, legs)
-                    await _copy(session, "burnt_id", _names(BURNT_COLUMNS), burnt_rows(self.shard, burnt))
+                    for table, columns, buffers in group.copies:
+                        await _copy(session, table, columns, buffers)
+                        if table == "party_buffer" and any(map(len, buffers)):
+                            await session.execute(_SQL["merge_parties"])
+                    await self._copy_legs(session, group.legs)
                     await _copy(session, "account_history", segments.COLUMNS, [await history])
-                    await self._write_events(session, events)
-                    await self._write_guards(session, guards)
+                    await self._write_guards(session, group.guards)
                     await self._write_closings(session, closed)
             finally:
                 await asyncio.wait([history])
@@ -231,18 +224,6 @@ class Projector:
         finally:
             if following is not None:
                 await asyncio.wait([following])
-
-    async def _write_events(self, session: Session, events: Sequence[EventRows]) -> None:
-        parties = fold_parties(events)
-        if parties:
-            await _copy(session, "party_buffer", PARTY_COLUMNS, packed(parties))
-            await session.execute(_SQL["merge_parties"])
-        things = [row for rows in events for row in rows.things]
-        await _copy(session, "thing", THING_COLUMNS, packed(things))
-        moves = [row for rows in events for row in rows.moves]
-        await _copy(session, "move", MOVE_COLUMNS, packed(moves))
-        requests = [row for rows in events for row in rows.requests]
-        await _copy(session, "request", REQUEST_COLUMNS, packed(requests))
 
     async def _write_guards(self, session: Session, guards: dict[int, tuple[int, int]]) -> None:
         if not guards:
@@ -306,17 +287,49 @@ class Projector:
         self._counters = counters
         self._closed = rows["flags"] & _CLOSED != 0
 
-    async def _in_thread(self, legs: int, function: Any, *arguments: Any) -> Any:
-        if legs <= INLINE_LEGS_MAX:
+    async def _in_thread(self, facts: int, function: Any, *arguments: Any) -> Any:
+        if facts <= INLINE_FACTS_MAX:
             return function(*arguments)
         return await asyncio.to_thread(function, *arguments)
 
 
-def _split(runs: list[Rows]) -> tuple[Rows, Rows]:
-    """All legs and expiries, and all burnt ids."""
-    facts = np.concatenate(runs)
+class _Group(NamedTuple):
+    """Records made ready for one transaction. Legs are built while they are sent."""
+
+    accounts: Rows
+    legs: Rows  # and expiries, no burnt ids
+    copies: list[tuple[str, Sequence[str], Buffers]]  # other tables: columns and rows
+    guards: dict[int, tuple[int, int]]  # by account ordinal, the newest of each
+    timestamp: int  # the newest stamp that the records gave, 0 = none
+
+
+def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
+    accounts = np.concatenate([record.accounts for record in records])
+    keys = [key for record in records for key in record.keys]
+    facts = np.concatenate([record.legs for record in records])
     burnt = facts["flags"] & int(LegFlag.BURNT) != 0
-    return (facts[~burnt], facts[burnt]) if burnt.any() else (facts, facts[:0])
+    legs, burnt_ids = (facts[~burnt], facts[burnt]) if burnt.any() else (facts, facts[:0])
+    events = [event_rows(record) for record in records if record.events]
+    guards = [guard for record in records for guard in record.guards]
+    stamped = [rows for record in records for rows in (record.accounts, record.guards, record.legs)]
+    return _Group(
+        accounts=accounts,
+        legs=legs,
+        copies=[
+            (
+                "account",
+                (*_names(ACCOUNT_COLUMNS), "key"),
+                account_rows(shard, first_ordinal, accounts, keys),
+            ),
+            ("burnt_id", _names(BURNT_COLUMNS), burnt_rows(shard, burnt_ids)),
+            ("party_buffer", PARTY_COLUMNS, packed(fold_parties(events))),
+            ("thing", THING_COLUMNS, packed([row for rows in events for row in rows.things])),
+            ("move", MOVE_COLUMNS, packed([row for rows in events for row in rows.moves])),
+            ("request", REQUEST_COLUMNS, packed([row for rows in events for row in rows.requests])),
+        ],
+        guards={int(g["account"]): (int(g["floor"]), int(g["ceiling"])) for g in guards},
+        timestamp=max((int(rows["timestamp"].max()) for rows in stamped if len(rows)), default=0),
+    )
 
 
 def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
@@ -330,23 +343,6 @@ def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
         legs += len(record.legs)
     if group:
         yield group
-
-
-def _last_guards(records: Sequence[Record]) -> dict[int, tuple[int, int]]:
-    """Floor and ceiling by account ordinal, the newest of each."""
-    return {
-        int(guard["account"]): (int(guard["floor"]), int(guard["ceiling"]))
-        for record in records
-        for guard in record.guards
-    }
-
-
-def _last_timestamp(records: Sequence[Record], before: int) -> int:
-    """The newest stamp that the records gave; they rise with the records."""
-    stamps = [
-        int(rows["timestamp"].max()) for r in records for rows in (r.accounts, r.guards, r.legs) if len(rows)
-    ]
-    return max([before, *stamps])
 
 
 def _id(leg: np.void, name: str) -> int:

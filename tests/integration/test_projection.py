@@ -123,7 +123,7 @@ async def test_the_tables_hold_what_the_log_says(database: Database, seed: int, 
 async def test_a_large_group_is_built_in_threads_and_in_chunks(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistence.projection.INLINE_LEGS_MAX", 10)
+    monkeypatch.setattr("persistence.projection.INLINE_FACTS_MAX", 10)
     monkeypatch.setattr("persistence.projection.CHUNK_LEGS", 37)
     monkeypatch.setattr("persistence.projection.GROUP_LEGS_MAX", 300)
     pair = lived(4, 150)
