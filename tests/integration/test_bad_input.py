@@ -302,7 +302,7 @@ def test_query_that_makes_no_sense(http: Client, path: str, where: str) -> None:
     assert answer.json()["code"] in {"invalid_parameter", "unknown_parameter", "invalid_cursor"}
 
 
-@pytest.mark.usefixtures("unchanged")
+@pytest.mark.usefixtures("people", "unchanged")
 @pytest.mark.parametrize(
     "query",
     [
