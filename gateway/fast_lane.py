@@ -1,20 +1,19 @@
 """The hottest routes, in front of the framework: whatever they don't take goes on to it unchanged.
 
     POST /v1/legs, POST /v1/accounts   an Arrow stream: decoded to columns, answered with an Arrow stream
-    POST /v1/legs                      a small JSON body that says nothing unusual: gathered with others
 
-Everything else about these paths (large or unusual JSON, wrong JSON, query parameters) is the framework's, so
-there is one place that explains what is wrong. Answers and problems look the same from both.
+JSON is the framework's, so there is one place that explains what is wrong with it; what is small, usual and
+right does not get as far as this (`gateway.protocol`). Problems look the same from all.
 """
 
 import time
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from actors.answers import LegAnswers
 from actors.runtime import Engine
@@ -30,12 +29,10 @@ LEGS: Final = "/v1/legs"
 ACCOUNTS: Final = "/v1/accounts"
 PATHS: Final = frozenset({LEGS, ACCOUNTS})
 """Where Arrow streams are taken."""
-SMALL_BODY_BYTES_MAX: Final = 32_768
-"""Up to here a JSON body may be gathered with others."""
 ANSWERS: Final = {"all": False, "refused": True}
 """Values of the parameter `answers`, and whether they ask for the refused rows only."""
 
-_JSON: Final = b"application/json"
+JSON: Final = b"application/json"
 _ARROW: Final = ARROW_TYPE.encode()
 _PROBLEM: Final = PROBLEM_TYPE.encode()
 _logger = structlog.get_logger("tessera.gateway")
@@ -62,8 +59,8 @@ class FastLane:
     def __init__(self, app: ASGIApp, engine: Engine, metrics: HttpMetrics) -> None:
         self._app = app
         self._engine = engine
-        self._metrics = metrics
-        self._gatherer = Gatherer(engine)
+        self.metrics = metrics
+        self.gatherer = Gatherer(engine)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -73,37 +70,8 @@ class FastLane:
         media_type, length = _declared(scope)
         if media_type == _ARROW:
             await self._bulk(scope, receive, send, length)
-        elif (
-            media_type == _JSON
-            and 0 < length <= SMALL_BODY_BYTES_MAX
-            and scope["path"] == LEGS
-            and not scope["query_string"]
-        ):
-            await self._small(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-    # Small JSON
-
-    async def _small(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        try:
-            body = await _whole_body(receive, SMALL_BODY_BYTES_MAX)
-        except ClientGone:
-            return
-        legs = hot_legs.decode(body)
-        if legs is None or not self._gatherer.knows_assets(legs.legs):
-            await self._app(scope, _replaying(body, receive), send)
-            return
-        try:
-            outcome = await self._gatherer.post(legs.legs)
-            status, content, headers = hot_legs.answer(legs, *outcome)
-            reply = Reply(status, _JSON, content, headers)
-        except Exception as exc:  # whatever it is, the client gets a problem
-            reply = _problem(exc, scope)
-        await self._send(send, scope, reply, started)
-
-    # Arrow
 
     async def _bulk(self, scope: HTTPScope, receive: Receive, send: Send, length: int) -> None:
         started = time.perf_counter()
@@ -114,7 +82,7 @@ class FastLane:
         except ClientGone:
             return
         except Exception as exc:  # whatever it is, the client gets a problem
-            reply = _problem(exc, scope)
+            reply = problem_reply(exc, scope["method"], scope["path"])
         await self._send(send, scope, reply, started)
 
     async def _bulk_reply(self, scope: HTTPScope, body: bytes) -> Reply:
@@ -136,7 +104,7 @@ class FastLane:
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
-        self._metrics.answered("POST", scope["path"], reply.status, time.perf_counter() - started)
+        self.metrics.answered("POST", scope["path"], reply.status, time.perf_counter() - started)
 
 
 def _declared(scope: HTTPScope) -> tuple[bytes, int]:
@@ -144,7 +112,7 @@ def _declared(scope: HTTPScope) -> tuple[bytes, int]:
     media_type, length = b"", -1
     for name, value in scope["headers"]:
         if name == b"content-type":
-            media_type = value if value == _JSON else value.partition(b";")[0].strip().lower()
+            media_type = value.partition(b";")[0].strip().lower()
         elif name == b"content-length":
             length = int(value) if value.isdigit() else -1
     return media_type, length
@@ -173,20 +141,6 @@ def _too_large() -> Exception:
     )
 
 
-def _replaying(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read already, and then what comes after it."""
-    given = False
-
-    async def replayed() -> HTTPReceiveMessage:
-        nonlocal given
-        if given:
-            return cast("HTTPReceiveMessage", await receive())
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed
-
-
 def _refused_only(query: bytes) -> bool:
     """What a bulk request's query asks for. Raises Problem for anything but `answers`."""
     given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
@@ -210,10 +164,10 @@ def _said(answers: LegAnswers) -> tuple[int, Headers]:
     return hot_legs.REPEATED, headers
 
 
-def _problem(exc: Exception, scope: HTTPScope) -> Reply:
+def problem_reply(exc: Exception, method: str, path: str) -> Reply:
     """An exception as the problem to send; one that nobody foresaw is logged with its stack."""
     problem = problem_of(exc)
     if problem.code == "internal_error":
-        _logger.error("request failed", method=scope["method"], path=scope["path"], exc_info=exc)
+        _logger.error("request failed", method=method, path=path, exc_info=exc)
     headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
     return Reply(problem.status, _PROBLEM, msgspec.json.encode(problem.details), headers)

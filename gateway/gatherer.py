@@ -6,21 +6,36 @@ their own in it, with its chains, imports and stamps.
 
 import asyncio
 from functools import partial
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
 from actors.answers import LegAnswers
-from actors.errors import ActorError, InvalidRequest
+from actors.errors import InvalidRequest
 from actors.runtime import Engine
-from gateway.hot_legs import HotLeg
+from gateway.hot_legs import HotLegs
 from gateway.leg_columns import columns_of
 
 MESSAGE_LEGS_MAX: Final = 8_192
 
-Outcome = tuple[list[int], list[int], int]
-"""What became of a batch: results and timestamps of its legs, and the position in the log."""
-_Waiting = tuple[list[HotLeg], asyncio.Future[Outcome]]
+
+class Outcome(NamedTuple):
+    """What became of a batch: results and timestamps of its legs, and the position in the log."""
+
+    statuses: list[int]
+    timestamps: list[int]
+    lsn: int
+
+
+class Sender(Protocol):
+    """Who posted a batch and waits for the durable answer: one of the two is called, once."""
+
+    def answered(self, outcome: Outcome) -> None:
+        """The batch was judged."""
+
+    def failed(self, error: BaseException) -> None:
+        """It was not; an ActorError, unless something is wrong with us."""
 
 
 class Gatherer:
@@ -28,12 +43,12 @@ class Gatherer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[HotLegs, Sender]] = []
         self._assets: dict[str, int] = {}  # numbers of codes, which never change
 
-    def knows_assets(self, legs: list[HotLeg]) -> bool:
+    def knows_assets(self, batch: HotLegs) -> bool:
         """Whether there are Things with all the asset codes."""
-        for leg in legs:
+        for leg in batch.legs:
             if leg.asset is not None and leg.asset not in self._assets:
                 try:
                     self._assets[leg.asset] = self._engine.asset_number(leg.asset)
@@ -41,59 +56,47 @@ class Gatherer:
                     return False
         return True
 
-    def post(self, legs: list[HotLeg]) -> asyncio.Future[Outcome]:
-        """Post a client's batch, whose assets are known. The future has the durable answer or an
-        ActorError."""
-        loop = asyncio.get_running_loop()
+    def post(self, batch: HotLegs, sender: Sender) -> None:
+        """Post a client's batch, whose assets are known; the sender is told what became of it."""
         if not self._waiting:
-            loop.call_soon(self._send)
-        answer: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((legs, answer))
-        return answer
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting.append((batch, sender))
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
-        message: list[_Waiting] = []
+        message: list[tuple[HotLegs, Sender]] = []
         count = 0
         for item in waiting:
-            if count + len(item[0]) > MESSAGE_LEGS_MAX and message:
+            if message and count + len(item[0].legs) > MESSAGE_LEGS_MAX:
                 self._send_one(message)
                 message, count = [], 0
             message.append(item)
-            count += len(item[0])
+            count += len(item[0].legs)
         self._send_one(message)
 
-    def _send_one(self, message: list[_Waiting]) -> None:
+    def _send_one(self, message: list[tuple[HotLegs, Sender]]) -> None:
+        senders = [sender for _, sender in message]
         offsets = [0]
-        for legs, _ in message:
-            offsets.append(offsets[-1] + len(legs))
-        columns = columns_of([leg for legs, _ in message for leg in legs], self._assets)
+        for batch, _ in message:
+            offsets.append(offsets[-1] + len(batch.legs))
         try:
+            columns = columns_of([leg for batch, _ in message for leg in batch.legs], self._assets)
             sent = self._engine.send_batches(columns, np.array(offsets, np.int64))
-        except ActorError as refusal:
-            _fail(message, refusal)
+        except Exception as error:  # whatever it is, everybody who waits gets an answer
+            for sender in senders:
+                sender.failed(error)
             return
-        sent.add_done_callback(partial(_share, message, offsets))
+        sent.add_done_callback(partial(_share, senders, offsets))
 
 
-def _share(message: list[_Waiting], offsets: list[int], sent: asyncio.Future[LegAnswers]) -> None:
+def _share(senders: list[Sender], offsets: list[int], sent: asyncio.Future[LegAnswers]) -> None:
     """Give everybody their part of the answer."""
-    if sent.cancelled():
-        for _, answer in message:
-            answer.cancel()
-        return
-    failure = sent.exception()
-    if failure is not None:
-        _fail(message, failure)
+    error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+    if error is not None:
+        for sender in senders:
+            sender.failed(error)
         return
     answers = sent.result()
-    statuses, timestamps = answers.status.tolist(), answers.timestamp.tolist()
-    for (_, answer), first, last in zip(message, offsets, offsets[1:], strict=False):
-        if not answer.done():
-            answer.set_result((statuses[first:last], timestamps[first:last], answers.lsn))
-
-
-def _fail(message: list[_Waiting], failure: BaseException) -> None:
-    for _, answer in message:
-        if not answer.done():
-            answer.set_exception(failure)
+    statuses, timestamps, lsn = answers.status.tolist(), answers.timestamp.tolist(), answers.lsn
+    for sender, (first, last) in zip(senders, pairwise(offsets), strict=True):
+        sender.answered(Outcome(statuses[first:last], timestamps[first:last], lsn))

@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import uvicorn
-from litestar.types import ASGIApp
 
 from actors.errors import Overloaded, ShardStopped
 from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.app import create_app
+from gateway.fast_lane import FastLane
+from gateway.protocol import protocol_for
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
@@ -33,12 +34,12 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its owner and says when it has started."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: FastLane, listener: socket.socket) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=protocol_for(app.gatherer, app.metrics),
                 ws="none",
                 lifespan="off",
                 log_config=None,
