@@ -19,7 +19,6 @@ TRAILER: Final = b"\xff\xff"
 BLOCK_BYTES: Final = 1 << 18
 """How much is handed to the connection at a time: small enough that the event loop stays responsive."""
 
-INT8_OID: Final = 20
 UUID_OID: Final = 2950
 
 Kind = Literal["int2", "int4", "int8", "uuid"]
@@ -153,14 +152,6 @@ def id_array(ids: npt.NDArray[np.uint64]) -> bytes:
     elements["size"] = 16
     elements["hi"], elements["lo"] = ids[:, 0], ids[:, 1]
     return _array_header(UUID_OID, len(ids)) + elements.tobytes()
-
-
-def number_array(numbers: npt.NDArray[np.int64]) -> bytes:
-    """Numbers as an int8[] parameter in binary."""
-    elements = np.empty(len(numbers), [("size", ">i4"), ("number", ">i8")])
-    elements["size"] = 8
-    elements["number"] = numbers
-    return _array_header(INT8_OID, len(numbers)) + elements.tobytes()
 
 
 def blocks_of(
