@@ -16,13 +16,14 @@ import numpy as np
 
 from actors.errors import Overloaded
 from actors.runtime import Engine
-from engine.commands import DirectoryAnswer, MoveAnswer, MoveCommand
+from engine.commands import CreateThing, DirectoryAnswer, MoveAnswer, MoveCommand
 from simulations.books import Books, database_running, read_books
 from simulations.errors import SimulationError
 from simulations.moves import Commands, batches
 from simulations.planning import Plan, PlannedKind, unmatched
 
-BATCH_LINES_MAX: Final = 4_000
+BATCH_LINES_MIN, BATCH_LINES_MAX = 50, 4_000
+BATCHES_PER_REPLAY: Final = 40  # at least, where there are lines enough: a short replay has a middle too
 BATCHES_IN_FLIGHT: Final = 6
 DIRECTORY_BATCH: Final = 5_000
 REFUSALS_SHOWN: Final = 10
@@ -45,7 +46,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """From sending a Move to its durable answer, in milliseconds."""
+    """From sending a Move to its durable answer, in milliseconds: the middle, and the slowest hundredth."""
 
     p50_ms: float
     p99_ms: float
@@ -123,10 +124,11 @@ class Tally:
                 self.legs += answer.leg_count
 
     def latency(self) -> Latency:
-        """The middle and the slowest hundredth."""
-        if not len(self._latencies_s):
+        """Of the Moves that were posted now, or of all if none was."""
+        latencies_s = self._latencies_s if self.repeated.all() else self._latencies_s[~self.repeated]
+        if not len(latencies_s):
             return Latency(0.0, 0.0)
-        p50, p99 = np.percentile(self._latencies_s, [50, 99]).tolist()
+        p50, p99 = np.percentile(latencies_s, [50, 99]).tolist()
         return Latency(round(p50 * 1000, 3), round(p99 * 1000, 3))
 
 
@@ -157,6 +159,7 @@ async def post(engine: Engine, planned: Plan, commands: Commands, tally: Tally, 
     """Send the Moves and count the answers, never more than `BATCHES_IN_FLIGHT` messages at a time."""
     waiting: deque[tuple[int, float, asyncio.Task[list[MoveAnswer]]]] = deque()
     turn = asyncio.Lock()
+    lines_max = min(max(planned.sales.line_count // BATCHES_PER_REPLAY, BATCH_LINES_MIN), BATCH_LINES_MAX)
 
     async def settle() -> None:
         first, sent, answers = waiting.popleft()
@@ -164,7 +167,7 @@ async def post(engine: Engine, planned: Plan, commands: Commands, tally: Tally, 
         report(tally.done, planned.move_count)
 
     try:
-        for first, end in batches(planned, BATCH_LINES_MAX):
+        for first, end in batches(planned, lines_max):
             if len(waiting) == BATCHES_IN_FLIGHT:
                 await settle()
             message = commands.moves(first, end)
@@ -196,15 +199,30 @@ async def _prepare(engine: Engine, commands: Commands) -> None:
     """The Parties and Things that the Moves name. Raises NotPrepared."""
     things, parties = commands.things(), commands.parties()
     for first in range(0, len(things), DIRECTORY_BATCH):
-        _check("Thing", await engine.create_things(things[first : first + DIRECTORY_BATCH]))
+        batch = things[first : first + DIRECTORY_BATCH]
+        answers = await engine.create_things(batch)
+        refused = [(thing, answer) for thing, answer in zip(batch, answers, strict=True) if answer.code]
+        if refused:
+            await _settle_for_others(engine, refused)
     for first in range(0, len(parties), DIRECTORY_BATCH):
-        _check("Party", await engine.create_parties(parties[first : first + DIRECTORY_BATCH]))
+        for made in await engine.create_parties(parties[first : first + DIRECTORY_BATCH]):
+            if not made.accepted:
+                raise NotPrepared(f"a Party that the replay needs was refused: {made.code}: {made.message}")
 
 
-def _check(what: str, answers: list[DirectoryAnswer]) -> None:
-    for answer in answers:
-        if not answer.accepted:
-            raise NotPrepared(f"a {what} that the replay needs was refused: {answer.code}: {answer.message}")
+async def _settle_for_others(engine: Engine, refused: list[tuple[CreateThing, DirectoryAnswer]]) -> None:
+    """A Thing that is there already will do, whatever its name, if it has the same code and exponent."""
+    await engine.wait_projected()
+    codes = [thing.code for thing, _ in refused]
+    there = {view.code: view for view in await engine.queries.things_by_code(engine.settings.tenant, codes)}
+    for thing, answer in refused:
+        if thing.code not in there:
+            raise NotPrepared(f"Thing {thing.code!r} was refused: {answer.code}: {answer.message}")
+        if there[thing.code].exponent != thing.exponent:
+            raise NotPrepared(
+                f"there is a Thing {thing.code!r} with {there[thing.code].exponent} decimals, "
+                f"and these sales need {thing.exponent}"
+            )
 
 
 async def _report(

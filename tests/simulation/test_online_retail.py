@@ -5,14 +5,19 @@ import os
 from pathlib import Path
 
 import duckdb
+import msgspec
 import numpy as np
+import pytest
 
 from actors.runtime import Engine
 from actors.settings import Settings
+from engine.commands import CreateThing
+from engine.entities import ThingKind
+from engine.ids import uuid7
 from persistence.database import Database
 from simulations.market import MarketSize, market
 from simulations.online_retail import find_file, read_plan
-from simulations.replay import ReplayReport, replay
+from simulations.replay import NotPrepared, ReplayReport, replay
 from simulations.sales import Sales
 from simulations.sales_file import read_sales
 
@@ -102,6 +107,25 @@ async def test_tiny_file_with_every_trap(database: Database, tmp_path: Path) -> 
     assert report.unmatched_lines == 11
     assert (report.unmatched_units, report.unmatched_mills) == (5, 708_906)
     assert report.books.moves == report.moves
+
+
+async def test_things_that_are_there_already_will_do_if_their_exponents_agree(database: Database) -> None:
+    planned = read_plan(TINY)
+    lantern = CreateThing(id=uuid7(1, 2, 3), kind=ThingKind.PRODUCT, code="T100", name="Made by hand")
+    pounds = CreateThing(id=uuid7(1, 2, 4), kind=ThingKind.ASSET, code="GBP", exponent=2)
+    async with Engine.running(settings_of(database)) as engine:
+        assert (await engine.create_things([lantern]))[0].accepted
+        renamed = planned._replace(
+            sales=planned.sales._replace(item_names=["?"] * len(planned.sales.item_names))
+        )
+        assert (await replay(engine, planned, ignore)).ok
+        again = await replay(engine, renamed, ignore)
+        assert (again.repeats, again.ok) == (planned.move_count, True)
+    other = msgspec.structs.replace(settings_of(database), database_schema="other")
+    async with Engine.running(other) as engine:
+        assert (await engine.create_things([pounds]))[0].accepted
+        with pytest.raises(NotPrepared, match="'GBP' with 2 decimals, and these sales need 3"):
+            await replay(engine, planned, ignore)
 
 
 async def test_whole_file(database: Database, tmp_path: Path) -> None:

@@ -40,6 +40,26 @@ def test_replay_prints_one_json_object(database: Database) -> None:
     assert "repeats" in again.stdout
 
 
+def test_changed_invoice_is_refused_and_the_rest_repeated(database: Database, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.csv"
+    changed.write_bytes(
+        TINY.read_bytes().replace(b",4,2020-01-05 11:00:00,3.95,", b",4,2020-01-05 11:00:00,3.94,")
+    )
+    url = ["--database-url", database.dsn, "--json"]
+    first = json.loads(tessera("replay", str(TINY), *url).stdout)
+    second = tessera("replay", str(changed), *url)
+    assert second.returncode == 1
+    report = json.loads(second.stdout)
+    assert not report["ok"]
+    assert report["net_mills"] == first["net_mills"]
+    assert report["moves"] == 0
+    refused = {refusal["reference"]: refusal["code"] for refusal in report["refusals"]}
+    assert refused == dict.fromkeys(["900002", "C900006"], "exists_with_different_content")
+    assert report["repeats"] == 22
+    otherwise = json.loads(tessera("replay", str(changed), "--dataset", "otherwise", *url).stdout)
+    assert (otherwise["ok"], otherwise["moves"]) == (True, 24)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
