@@ -91,16 +91,14 @@ class Projector:
                 await session.execute(_SQL["commit_synchronously"])
                 await session.execute(_SQL["create_cursor"], (self.shard,))
                 await session.execute(_SQL["party_buffer"])
-                # One statement sees one state of the tables, so read the cursor twice around the counters.
-                cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
-                await self._read_counters(session)
-                again = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
+                async with session.transaction():
+                    await session.execute(_SQL["one_moment"])
+                    cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
+                    await self._read_counters(session)
         except BaseException:
             await session.close()
             raise
-        if cursor is None or cursor != again:
-            await session.close()
-            raise ProjectionConflict("another projector is at work on this shard", self.shard)
+        assert cursor is not None
         self.lsn, self.timestamp = cursor
         self._session = session
 

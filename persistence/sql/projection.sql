@@ -15,6 +15,10 @@ where shard = %(shard)s and lsn = %(expected)s;
 -- Waits for the disk at every commit: ids that the projection has are forgotten by the engine.
 select set_config('synchronous_commit', 'on', false);
 
+-- name: one_moment
+-- Cursor and counters are read as they are at one moment, while another projector may be at work.
+set transaction isolation level repeatable read, read only;
+
 -- name: party_buffer
 -- Where rows of parties wait before they replace older ones.
 create temporary table if not exists party_buffer (like party) on commit delete rows;
