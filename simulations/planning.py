@@ -43,6 +43,10 @@ FEES: Final[Mapping[str, str]] = {
 the revenue account that it goes to. Their lines have no units."""
 
 
+LINES_PER_MOVE_MAX: Final = 5_000
+"""Longer invoices become several Moves; a refund may need more lines than the invoice has."""
+
+
 class PlannedKind(IntEnum):
     """What a planned Move does. The order in which Moves of one invoice are submitted."""
 
@@ -149,6 +153,12 @@ def _groups(sales: Sales, kind: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if not np.array_equal(column, column[first][inverse]):  # rare: one invoice, two customers or the like
             distinct, codes = np.unique(column, return_inverse=True)
             group = inverse * len(distinct) + codes
+    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    if counts.size and counts.max() > LINES_PER_MOVE_MAX:
+        order = np.argsort(inverse, kind="stable")
+        place = np.empty(len(group), np.int64)
+        place[order] = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+        group = inverse * len(group) + place // LINES_PER_MOVE_MAX
     return group
 
 

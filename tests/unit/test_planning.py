@@ -150,6 +150,13 @@ def test_twice_negative_is_money_without_units() -> None:
     assert planned.units.tolist() == [0]
 
 
+def test_very_long_invoice_is_cut() -> None:
+    planned = plan(sales_of([("1", 1, 500)] * 12_000 + [("2", 1, 500)]))
+    assert [move[3] for move in moves(planned)] == [5_000, 5_000, 2_000, 1]
+    assert planned.part.tolist() == [0, 1, 2, 0]
+    assert planned.lines.tolist() == list(range(12_001))
+
+
 def test_nothing_sold_is_nothing_planned() -> None:
     planned = plan(sales_of([]))
     assert planned.move_count == 0
