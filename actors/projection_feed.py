@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from engine.record import Record
-from persistence.errors import ConnectionLost, DatabaseUnreachable, QueryFailed
+from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, QueryFailed
 from persistence.projection import Projector
 
 QUEUED_FACTS_MAX: Final = 1_000_000
@@ -19,6 +19,8 @@ QUEUED_FACTS_MAX: Final = 1_000_000
 GROUP_LEGS_MAX: Final = 200_000
 """Legs that one transaction of the projection takes."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+CONFLICTS_MAX: Final = 10
+"""In a row. A writer that was deposed may project what it had committed beside its successor, for a while."""
 _PASSING: Final = ("40", "53", "55P03", "57")
 """States of PostgreSQL that pass: conflicts, no room, locks, an operator at work."""
 
@@ -93,7 +95,7 @@ class ProjectionFeed:
         await self._projector.close()
 
     async def _run(self) -> None:
-        attempt = 0
+        attempt = conflicts = 0
         while True:
             if self._projector.lsn >= self._committed_lsn:
                 if self._closing:
@@ -106,7 +108,8 @@ class ProjectionFeed:
                 await self._projector.project(group)
                 attempt = 0
             except Exception as exc:
-                if not _passes(exc):
+                conflicts = conflicts + 1 if isinstance(exc, ProjectionConflict) else 0
+                if not _passes(exc) and not 0 < conflicts < CONFLICTS_MAX:
                     _log.error(
                         "the projection has stopped", error=repr(exc), projected_lsn=self._projector.lsn
                     )
@@ -117,9 +120,10 @@ class ProjectionFeed:
                     return
                 pause = RETRY_S[min(attempt, len(RETRY_S) - 1)]
                 attempt += 1
-                _log.warning("projection waits for the database", error=str(exc), retry_s=pause)
+                _log.warning("the projection tries again", error=str(exc), retry_s=pause)
                 await asyncio.sleep(pause)
                 continue
+            conflicts = 0
             await self._announce()
 
     async def _next_group(self) -> list[Record]:

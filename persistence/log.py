@@ -2,9 +2,9 @@
 
 The protocol:
 
-    open      lock (a session advisory lock, in a statement of its own) → head (in a later statement, so that
-              it shows what the last holder committed) → the caller appends an opening record (head + 1,
-              epoch + 1)
+    open      lock (a session advisory lock, in a statement of its own) → end what the last holder left at
+              work → head (in a later statement than the lock, so that it shows what the last holder
+              committed) → the caller appends an opening record (head + 1, epoch + 1)
     append    records in order, in one COPY, which is one commit; when it returns they are on disk
     confirm   one round trip on the same session: it answers only while the lock is still ours
     resolve   after OutcomeUnknown: a new session takes the lock again, once the old one is gone, and compares
@@ -113,6 +113,7 @@ class Log:
         log = cls(database, shard, clock, writer)
         try:
             await writer.lock(takeover, lock_wait_s)
+            await writer.end_predecessors()
             await log._read_head()
             await log._check_time()
             await log._make_room()

@@ -27,6 +27,8 @@ LOCK_PAUSE_S: Final = 0.02
 CLOCK_SKEW_MAX_NS: Final = 5_000_000_000
 CLOCK_SAMPLES: Final = 3
 APPLICATION_CHARACTERS_MAX: Final = 63
+HELPERS: Final = ("lookups", "projection", "queries", "reader", "room", "snapshot", "verify")
+"""What a shard's other sessions are called, after its name."""
 
 _SQL: Final = statements("log")
 
@@ -42,12 +44,14 @@ class Backend(NamedTuple):
 class LogSession:
     """A checked session and the writer's lock of one shard. `warnings` are the server's, until cleared."""
 
-    def __init__(self, session: Session, backend: Backend, shard: int, lock_class: int) -> None:
+    def __init__(self, session: Session, backend: Backend, shard: int, schema: str) -> None:
         self.session = session
         self.backend = backend
         self.warnings: list[str] = []
         self._shard = shard
-        self._key = (lock_class, shard)
+        self._schema = schema
+        lock_class = LOCK_CLASS ^ zlib.crc32(schema.encode())
+        self._key = (lock_class - (1 << 32 if lock_class >= 1 << 31 else 0), shard)
         session.add_notice_handler(self._notice)
 
     @classmethod
@@ -63,8 +67,7 @@ class LogSession:
         except BaseException:
             await session.close()
             raise
-        lock_class = LOCK_CLASS ^ zlib.crc32(database.schema.encode())
-        return cls(session, backend, shard, lock_class - (1 << 32 if lock_class >= 1 << 31 else 0))
+        return cls(session, backend, shard, database.schema)
 
     async def close(self) -> None:
         """Ends the session; the server drops the lock when it notices."""
@@ -89,6 +92,14 @@ class LogSession:
                 if takeover:
                     await self._terminate(holder)
             await asyncio.sleep(LOCK_PAUSE_S)
+
+    async def end_predecessors(self) -> None:
+        """Ends what earlier writers left at work beside the log. The lock must be ours: then nobody needs
+        those sessions, and who stopped in the middle of a transaction would stand in our way for ever."""
+        prefix = f"tessera {self._schema}/{self._shard}"
+        names = [f"{prefix} {role}"[:APPLICATION_CHARACTERS_MAX] for role in HELPERS]
+        with translated():
+            await self.session.execute(_SQL["end_predecessors"], (names,))
 
     async def lock_again(self, old: Backend) -> None:
         """Takes the lock that `old`, our lost session, held. Raises Deposed if another session has it."""

@@ -36,6 +36,12 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 2
 -- Ends another session.
 select pg_terminate_backend(%s);
 
+-- name: end_predecessors
+-- Ends sessions by which an earlier writer reads and projects: one that stands still would keep its locks.
+select count(pg_terminate_backend(pid))
+from pg_stat_activity
+where application_name = any(%s) and datname = current_database() and usename = current_user;
+
 -- name: head
 -- The last record of a shard.
 select lsn, epoch, payload from wal where shard = %s order by lsn desc limit 1;

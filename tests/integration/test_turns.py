@@ -28,17 +28,21 @@ from engine.commands import CreateParty, CreateThing, MoveCommand, UpdateParty
 from engine.layout import AMOUNT_MAX, SECOND_NS, LegFlag, account_columns, ids_column, leg_columns
 from persistence.database import Database
 from persistence.errors import QueryFailed
+from persistence.projection import Projector
 from persistence.schema import migrate
+from tests.faults.proxy import PostgresProxy
 from tests.fixtures_engine import (
     BOUND_S,
     Clock,
     Shop,
     bare_legs,
     counted,
+    engine_behind,
     results,
     same,
     sent,
     settings_of,
+    struck,
     until,
 )
 
@@ -353,6 +357,25 @@ async def test_a_projection_that_has_failed_keeps_nobody_from_writing_until_the_
         shop.engine = engine
         await engine.wait_projected()
         assert await shop.balance(shop.seller) == 51
+
+
+async def test_a_projection_that_is_overtaken_goes_on(database: Database) -> None:
+    """As by a writer that was deposed and still projects what it had committed."""
+    async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy) as engine:
+        shop = await Shop.opened(engine)
+        await engine.wait_projected()
+        stalled = proxy.stall_at(b"P", b"update projection_cursor")
+        answer = await shop.do(shop.transfer(1))
+        await struck(stalled)
+        other = Projector(database, 0)
+        await other.start()
+        await other.project(await other.read_back(other.lsn + 1, 1))
+        await other.close()
+        assert other.lsn == answer.lsn
+        proxy.release()
+        later = await shop.do(shop.transfer(1))
+        await asyncio.wait_for(engine.wait_projected(later.lsn), BOUND_S)
+        assert engine.health().projection_lag_legs == 0
 
 
 async def test_a_full_window_of_ids_waits_for_the_projection(database: Database) -> None:
