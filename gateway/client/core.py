@@ -1,0 +1,156 @@
+"""What both clients share: a request for every call, and what its answer means.
+
+Nothing here knows whether it runs in the caller's thread or in another one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+import numpy as np
+
+from engine.ids import format_id
+from engine.layout import ids_list
+from engine.results import Result
+from gateway.arrow_schema import MEDIA_TYPE, ROWS_MAX
+from gateway.client import columns as cols
+from gateway.client.answers import Answers, decode
+from gateway.client.columns import LEGS, Columns, Given, Kind
+from gateway.client.errors import InvalidColumns, RequestRefused
+from gateway.client.ids import new_ids
+from gateway.client.transport import Response, Transport
+
+BATCH_ROWS: Final = 8_190
+"""Rows in a batch unless told otherwise: large enough to be quick, small enough to be prompt."""
+_ARROW: Final = {"Content-Type": MEDIA_TYPE}
+_JSON: Final = {"Content-Type": "application/json"}
+_NOT_FOUND: Final = 404
+
+Json = Any
+
+
+class Batch(NamedTuple):
+    """Rows to be sent as one request."""
+
+    kind: Kind
+    columns: Columns
+    rows: slice
+
+
+class Core:
+    """Calls on one server."""
+
+    def __init__(self, transport: Transport, batch_rows: int, random: np.random.Generator) -> None:
+        if not 1 <= batch_rows <= ROWS_MAX:
+            raise ValueError(f"batch_rows is {batch_rows}; a request takes 1 to {ROWS_MAX} rows")
+        self.transport = transport
+        self._batch_rows = batch_rows
+        self._random = random
+        self._assets: dict[str, int] = {}
+
+    # Bulk
+
+    def batches(self, given: Given, kind: Kind) -> list[Batch]:
+        """What was given, in requests, every leg with an id. Raises InvalidColumns; nothing has been sent."""
+        columns = cols.columns_of(given, kind, self.asset_number)
+        if kind is LEGS and "id" not in columns:
+            count = len(next(iter(columns.values()), ()))
+            columns["id"] = new_ids(
+                count, columns.get("debit"), columns.get("pending_id"), random=self._random
+            )
+        if "id" not in columns:
+            raise InvalidColumns("id", "it is missing")
+        return [Batch(kind, columns, rows) for rows in cols.batches(columns, self._batch_rows)]
+
+    def post(self, batch: Batch) -> Answers:
+        """The durable answers to a batch, sent as often as it takes."""
+        kind, columns, rows = batch
+        response = self.transport.send("POST", kind.path, cols.stream(columns, rows, kind), _ARROW)
+        answers = decode(response.body, columns["id"][rows], response.lsn)
+        if response.attempts > 1 and kind is LEGS and "flags" in columns:
+            return self._with_chains(answers, columns["flags"][rows])
+        return answers
+
+    def _with_chains(self, answers: Answers, flags: Any) -> Answers:
+        """Of a batch that was sent more than once, chains that are there since an earlier attempt say so.
+
+        A chain that is sent again answers `exists` once and `linked_event_failed` for its other members. It
+        is in the ledger as a whole if another member is there too; then each of them has its own stamp.
+        """
+        status, timestamp = answers.status.copy(), answers.timestamp.copy()
+        for chain in cols.chains(flags):
+            there = np.flatnonzero(status[chain] == Result.EXISTS)
+            failed = np.flatnonzero(status[chain] == Result.LINKED_EVENT_FAILED)
+            if len(there) != 1 or len(there) + len(failed) != chain.stop - chain.start:
+                continue
+            if self.leg_exists(ids_list(answers.ids[chain][failed[-1:]])[0]):
+                first = int(timestamp[chain][there[0]]) - int(there[0])
+                timestamp[chain] = np.arange(first, first + chain.stop - chain.start)
+                status[chain] = Result.EXISTS
+        return Answers(ids=answers.ids, status=status, timestamp=timestamp, lsn=answers.lsn)
+
+    def leg_exists(self, id: int) -> bool:
+        """Whether a leg is in the ledger, with everything that was answered before."""
+        try:
+            self.get(f"/v1/legs/{format_id(id)}")
+        except RequestRefused as refused:
+            if refused.status == _NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def asset_number(self, code: str) -> int:
+        """The number of a Thing's code, asked for once."""
+        if code not in self._assets:
+            self._assets[code] = int(self.get(f"/v1/things/{quote(code, safe='')}")["asset"])
+        return self._assets[code]
+
+    # JSON
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
+        """What a path answers."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        return _json(self.transport.send("GET", f"{path}?{urlencode(given)}" if given else path))
+
+    def send(self, method: str, path: str, content: Any) -> Json:
+        """What a path answers to a JSON body."""
+        return _json(self.transport.send(method, path, msgspec.json.encode(content), _JSON))
+
+    def pages(self, path: str, query: Mapping[str, Any]) -> Iterator[Json]:
+        """Every item of a list, page by page."""
+        cursor = None
+        while True:
+            page = self.get(path, {**query, "cursor": cursor})
+            yield from page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def create_thing(self, code: str, kind: str, fields: Mapping[str, Any]) -> Json:
+        return self.send("POST", "/v1/things", self._identified(fields) | {"code": code, "kind": kind})
+
+    def create_party(self, kind: str, fields: Mapping[str, Any]) -> Json:
+        return self.send("POST", "/v1/parties", self._identified(fields) | {"kind": kind})
+
+    def open_account(self, key: str, asset: str, fields: Mapping[str, Any]) -> Json:
+        return self.send("POST", "/v1/accounts", {**fields, "key": key, "asset": asset})
+
+    def move(self, kind: str, fields: Mapping[str, Any]) -> Json:
+        return self.send("POST", "/v1/moves", self._identified(fields) | {"kind": kind})
+
+    def step(self, move: str, transition: str, fields: Mapping[str, Any]) -> Json:
+        path = f"/v1/moves/{quote(move, safe='')}/{quote(transition, safe='+')}"
+        return self.send("POST", path, self._identified(fields))
+
+    def _identified(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields, with an id, so that sending them again changes nothing."""
+        return {"id": self.new_id(), **fields}
+
+    def new_id(self) -> str:
+        """A new id for a request, as UUID text."""
+        return format_id(ids_list(new_ids(1, random=self._random))[0])
+
+
+def _json(response: Response) -> Json:
+    return msgspec.json.decode(response.body) if response.body else None
