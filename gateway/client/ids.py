@@ -53,11 +53,14 @@ def new_account_ids(count: int, random: np.random.Generator | None = None) -> Id
 
 
 def to_ids(values: Any, column: str = "id") -> Ids:
-    """Ids from what people have: an array of shape (n, 2), or UUIDs, UUID texts, integers or 16 bytes each.
+    """Ids from what people have: an array of shape (n, 2), or UUIDs, UUID texts, integers or 16 bytes each;
+    or one of these, which is also what a row of such an array is.
 
     Raises InvalidColumns.
     """
     if isinstance(values, np.ndarray) and values.dtype != object:
+        if _is_row(values):
+            return values.reshape(1, 2)
         if values.ndim == 2 and values.shape[1] == 2 and values.dtype.kind in "ui":
             return values.astype(np.uint64, copy=False)
         if values.dtype == np.dtype("V16"):
@@ -67,7 +70,7 @@ def to_ids(values: Any, column: str = "id") -> Ids:
             f"an array of {values.dtype} of shape {values.shape} holds no ids",
             ["(n, 2) uint64", "V16"],
         )
-    if isinstance(values, (UUID, str, int, bytes)):
+    if is_one_id(values):
         values = [values]
     return ids_column([_integer(value, column) for value in values])
 
@@ -85,6 +88,8 @@ def _integer(value: object, column: str) -> int:
             return value.int
         case int() if not isinstance(value, bool) and 0 <= value < 1 << 128:
             return value
+        case np.ndarray() if _is_row(value):
+            return int(value[0]) << 64 | int(value[1])
         case bytes() if len(value) == _ID_BYTES:
             return int.from_bytes(value, "big")
         case str():
@@ -97,4 +102,11 @@ def _integer(value: object, column: str) -> int:
 
 def is_one_id(value: object) -> bool:
     """Whether a value is a single id rather than a column of them."""
+    if isinstance(value, np.ndarray):
+        return _is_row(value)
     return isinstance(value, (UUID, str, int, bytes)) or not isinstance(value, Iterable)
+
+
+def _is_row(values: npt.NDArray[Any]) -> bool:
+    """Whether an array is one id, its upper and its lower half."""
+    return values.shape == (2,) and values.dtype == np.uint64
