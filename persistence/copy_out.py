@@ -6,6 +6,7 @@ from collections.abc import Generator
 from psycopg import sql
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from persistence.copy_binary import HEADER, TRAILER
 from persistence.database import SyncSession, translated
@@ -30,10 +31,23 @@ def copy_out(session: SyncSession, statement: sql.Composed) -> Generator[bytes, 
                 if row != TRAILER:
                     yield row
             elif size == 0:
-                select.select([connection.socket], [], [])
-                connection.consume_input()
+                _wait(connection)
             else:
                 break
-        while (ended := connection.get_result()) is not None:
+        while (ended := _next_result(connection)) is not None:
             if ended.status != ExecStatus.COMMAND_OK:
                 raise error_from_result(ended)
+
+
+def _next_result(connection: PGconn) -> PGresult | None:
+    """`get_result` would wait inside libpq with the interpreter locked, and nothing else could run."""
+    while connection.is_busy():
+        _wait(connection)
+    return connection.get_result()
+
+
+def _wait(connection: PGconn) -> None:
+    poller = select.poll()  # select() takes no file descriptor from 1024 on
+    poller.register(connection.socket, select.POLLIN)
+    poller.poll()
+    connection.consume_input()

@@ -28,9 +28,10 @@ _HEADER_BYTES: Final = 5
 class _Fault:
     """What happens at the next message of a type, and the event that tells that it has happened."""
 
-    def __init__(self, message: bytes, holding: bytes, action: str) -> None:
+    def __init__(self, message: bytes, holding: bytes, following: bytes, action: str) -> None:
         self.message = message
         self.holding = holding
+        self.following = following
         self.action = action
         self.struck = asyncio.Event()
 
@@ -69,18 +70,19 @@ class PostgresProxy:
             await asyncio.wait(self._sessions)
         shutil.rmtree(self._folder)
 
-    def cut_before(self, message: bytes, holding: bytes = b"") -> asyncio.Event:
-        """Drops the session instead of forwarding the next such message, with `holding` in its content."""
-        return self._set(_Fault(message, holding, "cut before"))
+    def cut_before(self, message: bytes, holding: bytes = b"", following: bytes = b"") -> asyncio.Event:
+        """Drops the session instead of forwarding the next such message, with `holding` in its content, in a
+        session whose message before it has `following` in its content."""
+        return self._set(_Fault(message, holding, following, "cut before"))
 
-    def cut_after(self, message: bytes, holding: bytes = b"") -> asyncio.Event:
+    def cut_after(self, message: bytes, holding: bytes = b"", following: bytes = b"") -> asyncio.Event:
         """Forwards the next such message, and drops the session when the server answers it."""
-        return self._set(_Fault(message, holding, "cut after"))
+        return self._set(_Fault(message, holding, following, "cut after"))
 
     def stall_at(self, message: bytes, holding: bytes = b"") -> asyncio.Event:
         """Holds back the next such message and all that follow it from the client, until `release`."""
         self._released.clear()
-        return self._set(_Fault(message, holding, "stall"))
+        return self._set(_Fault(message, holding, b"", "stall"))
 
     def release(self) -> None:
         """Lets a stalled session go on."""
@@ -95,9 +97,11 @@ class PostgresProxy:
         self._fault = fault
         return fault.struck
 
-    def _due(self, message: bytes, content: bytes) -> _Fault | None:
+    def _due(self, message: bytes, content: bytes, before: bytes) -> _Fault | None:
         fault = self._fault
-        if fault is None or message != fault.message or fault.holding not in content:
+        if fault is None or message != fault.message:
+            return None
+        if fault.holding not in content or fault.following not in before:
             return None
         self._fault = None
         return fault
@@ -130,10 +134,12 @@ class PostgresProxy:
         try:
             size = await reader.readexactly(4)
             writer.write(size + await reader.readexactly(int.from_bytes(size, "big") - 4))
+            before = b""
             while True:
                 header = await reader.readexactly(_HEADER_BYTES)
                 content = await reader.readexactly(int.from_bytes(header[1:], "big") - 4)
-                fault = self._due(header[:1], content)
+                fault = self._due(header[:1], content, before)
+                before = content
                 if fault is not None:
                     if fault.action == "cut before":
                         fault.struck.set()
