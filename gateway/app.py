@@ -13,7 +13,8 @@ from litestar.params import ParameterKwarg
 from actors.runtime import Engine
 from gateway import openapi
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
-from gateway.fast_lane import PATHS, FastLane
+from gateway.bulk import PATHS
+from gateway.fast_lane import FastLane
 from gateway.metrics import HttpMetrics
 from gateway.problems import gateway_problem, handle
 from gateway.routes import accounts, books, legs, moves, operations, parties, things

@@ -15,16 +15,12 @@ from msgspec import Meta
 from engine.layout import AMOUNT_MAX, SECOND_NS
 from engine.results import Result
 from gateway.problems import Problem, refusal
+from gateway.replies import CREATED, LSN_HEADER, REPEATED, REPLAYED_HEADER, Headers
 from gateway.schemas import LegFlagName, LegResult, LegsAnswer, Unsigned16, Unsigned32
 from gateway.wire import ESCAPED_NUL, Instant, encode
 
 GATHERED_LEGS_MAX: Final = 128
 """A longer array is a batch of its own."""
-
-CREATED: Final = 201
-REPEATED: Final = 200
-LSN_HEADER: Final = b"tessera-lsn"
-REPLAYED_HEADER: Final = (b"idempotent-replayed", b"true")
 
 _Whole = Annotated[int, Meta(ge=0, le=AMOUNT_MAX)]
 
@@ -73,11 +69,9 @@ def decode(body: bytes) -> HotLegs | None:
     return HotLegs(legs, alone=False) if 0 < len(legs) <= GATHERED_LEGS_MAX else None
 
 
-def answer(
-    legs: HotLegs, statuses: list[int], timestamps: list[int], lsn: int
-) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+def answer(legs: HotLegs, statuses: list[int], timestamps: list[int], lsn: int) -> tuple[int, bytes, Headers]:
     """Status, body and headers that say what became of the legs. Raises Problem if all were refused."""
-    headers = [(LSN_HEADER, b"%d" % lsn)]
+    headers: Headers = [(LSN_HEADER, b"%d" % lsn)]
     if not legs.alone:
         content = batch_answer([leg.id for leg in legs.legs], statuses, timestamps, lsn)
         if content.created:

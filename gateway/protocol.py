@@ -1,12 +1,15 @@
-"""HTTP/1.1 as uvicorn speaks it, with a short cut for what comes most: one small JSON post of legs.
+"""HTTP/1.1 as uvicorn speaks it, with short cuts for the two kinds of requests that come most.
 
-Such a request is read here and handed to the gatherer, without a task, a scope or a coroutine of its own, and
-its answer is one write. What the short cut does not take (other paths, unusual bodies, requests sent before
-the last one was answered) goes the way of every other request: uvicorn sees the same calls of its parser as
-if this class were not there.
+    POST /v1/legs, a small JSON body          → the gatherer, with those of other connections
+    POST /v1/legs, /v1/accounts, Arrow        → the bulk interface
+
+Such a request is read here and answered with one write: no scope, no queue of body parts, and for the small
+ones no task and no coroutine of their own. Whatever is not usual about it (its length is not said, it expects
+to be told to continue, it was sent before the last one was answered, its JSON needs a closer look) goes the
+way of every other request: uvicorn sees the same calls of its parser as if this class were not there.
 
     on_headers_complete   a short cut? then keep the body, else uvicorn
-    on_message_complete   decodable? then gather, else replay head and body to uvicorn
+    on_message_complete   gather it, or start a task; or replay head and body to uvicorn
     answered, failed      write the answer, then uvicorn's own end of a request
 """
 
@@ -17,15 +20,18 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway import hot_legs
-from gateway.fast_lane import JSON, LEGS, Reply, problem_reply
+from actors.runtime import Engine
+from gateway import arrow, hot_legs
+from gateway.bulk import ARROW, LEGS, PATHS, reply_to
 from gateway.gatherer import Gatherer, Outcome
 from gateway.hot_legs import HotLegs
 from gateway.metrics import HttpMetrics
+from gateway.replies import JSON, Reply, problem_reply
 
-BODY_BYTES_MAX: Final = 32_768
-"""A longer body goes the usual way."""
-_URL: Final = LEGS.encode()
+SMALL_BODY_BYTES_MAX: Final = 32_768
+"""A longer JSON body goes the usual way."""
+_BYTES_MAX: Final = {JSON: SMALL_BODY_BYTES_MAX, ARROW: arrow.BODY_BYTES_MAX}
+_PATHS: Final = {path.encode(): path for path in PATHS}
 _STATUS_LINES: Final = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -43,14 +49,18 @@ class _InProgress:
 
 
 class ShortCut(HttpToolsProtocol):
-    """A connection. Subclasses made by `protocol_for` know the gatherer and the metrics."""
+    """A connection. Subclasses made by `protocol_for` know the engine, the gatherer and the metrics."""
 
+    engine: Engine
     gatherer: Gatherer
     metrics: HttpMetrics
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._body: list[bytes] | None = None  # of a request that may take the short cut
+        self._body: list[bytes] | None = None  # of a request that may take a short cut
+        self._path = ""
+        self._query = b""
+        self._media_type = b""
         self._batch: HotLegs
         self._started = 0.0
         self._request = _InProgress()
@@ -59,8 +69,9 @@ class ShortCut(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
-        if self._may_be_short():
+        if self._is_usual() and self._is_hot():
             self._body = []
+            self._started = time.perf_counter()
         else:
             super().on_headers_complete()
 
@@ -77,45 +88,62 @@ class ShortCut(HttpToolsProtocol):
             super().on_message_complete()
             return
         body, self._body = b"".join(self._body), None
+        if self._media_type == ARROW:
+            self._begin()
+            task = self.loop.create_task(self._bulk(body))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
         batch = hot_legs.decode(body)
         if batch is None or not self.gatherer.knows_assets(batch):
             super().on_headers_complete()
             super().on_body(body)
             super().on_message_complete()
             return
-        self._started = time.perf_counter()
+        self._begin()
         self._batch = batch
-        self._request = _InProgress()
-        self.cycle = self._request  # type: ignore[assignment]  # all that uvicorn uses of it is there
         self.gatherer.post(batch, self)
 
-    def _may_be_short(self) -> bool:
-        if (
-            self.url != _URL
-            or self.parser.get_method() != b"POST"
-            or self.expect_100_continue
-            or self.flow.write_paused
-            or (self.cycle is not None and not self.cycle.response_complete)  # type: ignore[redundant-expr]  # None at first
-            or not self.parser.should_keep_alive()
-            or self.parser.get_http_version() != "1.1"
-            or self.parser.should_upgrade()
-        ):
+    def _is_usual(self) -> bool:
+        idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+        return bool(
+            idle
+            and self.parser.get_method() == b"POST"
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and self.parser.should_keep_alive()
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+        )
+
+    def _is_hot(self) -> bool:
+        """Whether path, media type and length are those of a short cut; they are kept."""
+        raw_path, _, self._query = self.url.partition(b"?")
+        path = _PATHS.get(raw_path)
+        if path is None:
             return False
-        length = -1
-        media_type = b""
+        length, media_type = 0, b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
             elif name == b"content-type":
-                media_type = value
-        return 0 < length <= BODY_BYTES_MAX and (
-            media_type == JSON or media_type.partition(b";")[0].strip().lower() == JSON
-        )
+                media_type = value if value in _BYTES_MAX else value.partition(b";")[0].strip().lower()
+        self._path, self._media_type = path, media_type
+        if media_type == JSON and (path != LEGS or self._query):
+            return False
+        return 0 < length <= _BYTES_MAX.get(media_type, 0)
 
-    # From the gatherer
+    def _begin(self) -> None:
+        self._request = _InProgress()
+        self.cycle = self._request  # type: ignore[assignment]  # all that uvicorn uses of it is there
+
+    # Answers
+
+    async def _bulk(self, body: bytes) -> None:
+        self._reply(await reply_to(self.engine, self._path, self._query, body))
 
     def answered(self, outcome: Outcome) -> None:
-        """The legs of the request in progress were judged."""
+        """The gathered legs of the request in progress were judged."""
         try:
             status, body, headers = hot_legs.answer(self._batch, *outcome)
             reply = Reply(status, JSON, body, headers)
@@ -133,7 +161,7 @@ class ShortCut(HttpToolsProtocol):
     def _reply(self, reply: Reply) -> None:
         request = self._request
         request.response_complete = True
-        self.metrics.answered("POST", LEGS, reply.status, time.perf_counter() - self._started)
+        self.metrics.answered("POST", self._path, reply.status, time.perf_counter() - self._started)
         if request.disconnected or self.transport.is_closing():
             return
         parts = [_STATUS_LINES[reply.status], b"content-type: ", reply.media_type, b"\r\n"]
@@ -148,6 +176,7 @@ class ShortCut(HttpToolsProtocol):
         self.on_response_complete()
 
 
-def protocol_for(gatherer: Gatherer, metrics: HttpMetrics) -> type[ShortCut]:
-    """The protocol of connections whose legs go to `gatherer`."""
-    return type("GatewayProtocol", (ShortCut,), {"gatherer": gatherer, "metrics": metrics})
+def protocol_for(engine: Engine, metrics: HttpMetrics) -> type[ShortCut]:
+    """The protocol of connections to `engine`."""
+    known = {"engine": engine, "gatherer": Gatherer(engine), "metrics": metrics}
+    return type("GatewayProtocol", (ShortCut,), known)

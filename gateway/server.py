@@ -39,7 +39,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http=protocol_for(app.gatherer, app.metrics),
+                http=protocol_for(app.engine, app.metrics),
                 ws="none",
                 lifespan="off",
                 log_config=None,
