@@ -10,9 +10,9 @@ from typing import Final
 
 import structlog
 
+from actors.projector_thread import ProjectorThread
 from engine.record import Record
 from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, QueryFailed
-from persistence.projection import Projector
 
 QUEUED_FACTS_MAX: Final = 1_000_000
 """Facts kept in memory for the projection; beyond it they are read back from the log."""
@@ -31,7 +31,7 @@ class ProjectionFeed:
     """Runs one shard's projector. `lag_legs` is how many legs were committed since it began and are not yet
     projected."""
 
-    def __init__(self, projector: Projector, committed_lsn: int) -> None:
+    def __init__(self, projector: ProjectorThread, committed_lsn: int) -> None:
         self._projector = projector
         self._queue: deque[Record] = deque()  # consecutive records, the newest is the newest committed one
         self._queued_facts = 0  # in the queue

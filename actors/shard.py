@@ -25,6 +25,7 @@ from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
 from actors.messages import Message
 from actors.metrics import ShardMetrics
 from actors.projection_feed import ProjectionFeed
+from actors.projector_thread import ProjectorThread
 from actors.settings import Settings
 from actors.turn import Turn
 from engine.ledger import LedgerConfig, WindowFull
@@ -53,7 +54,7 @@ class Shard:
         database: Database,
         log: Log,
         state: ShardState,
-        projector: Projector,
+        projector: ProjectorThread,
         recovered: recovery.Recovered,
         clock: Callable[[], int],
         metrics: ShardMetrics,
@@ -91,7 +92,7 @@ class Shard:
     ) -> "Shard":
         """Become the shard's only writer, recover its state, and serve. Raises PersistenceError."""
         log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
-        projector = Projector(database, index)
+        projector = ProjectorThread(Projector(database, index))
         try:
             state = empty_state(settings)
             recovered = await asyncio.to_thread(recovery.recover, database, index, state)

@@ -63,7 +63,7 @@ SETTINGS: Final = {
     "full_page_writes": "on",
     "synchronous_commit": "on",
     "wal_compression": "off",
-    "wal_buffers": "'16MB'",
+    "wal_buffers": "'64MB'",
     "min_wal_size": "'512MB'",
     "max_wal_size": "'4GB'",
     "checkpoint_timeout": "'10min'",

@@ -193,13 +193,15 @@ group by a.asset
 order by a.asset;
 
 -- name: journal
--- The legs of a Move, in order, with the ids and keys of their accounts.
+-- The legs of a Move, in order, with the ids and keys of their accounts. Each of its steps has its legs in a row, the
+-- last one with the step's own stamp.
 select l.id, l.timestamp, d.id, c.id, l.amount, d.asset, l.code, l.flags, l.pending_id, l.held, l.timeout,
        l.user_data_128, l.user_data_64, l.user_data_32, 'debit', d.key, c.key
-from leg l
+from move m
+join leg l on l.shard = m.shard and l.timestamp > m.timestamp - m.leg_count and l.timestamp <= m.timestamp
 join account d on d.shard = l.shard and d.ordinal = l.debit
 join account c on c.shard = l.shard and c.ordinal = l.credit
-where l.user_data_128 = %(move)s and l.flags & 32768 <> 0
+where m.id = %(move)s and l.user_data_128 = m.id and l.flags & 32768 <> 0
 order by l.timestamp;
 
 -- name: moves
