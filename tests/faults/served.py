@@ -20,6 +20,7 @@ from typing import Any, Final
 
 START_S: Final = 120
 """How long it may take until it serves: importing the kernel is slow on a machine with much to do."""
+TOLD_CHARACTERS: Final = 20_000
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -125,7 +126,7 @@ class Nursery:
             process.stdin.close()
             async with asyncio.timeout(START_S):
                 await process.wait()
-                await nursery._errors
+                print((await nursery._errors).decode()[-TOLD_CHARACTERS:])  # if the test fails
 
     async def serve(self) -> None:
         """Start to serve."""
