@@ -103,15 +103,24 @@ class Core:
     def asset_number(self, code: str) -> int:
         """The number of a Thing's code, asked for once."""
         if code not in self._assets:
-            self._assets[code] = int(self.get(f"/v1/things/{quote(code, safe='')}")["asset"])
+            path = f"/v1/things/{quote(code, safe='')}"
+            try:
+                thing = self.get(path, wait_lsn=0)  # what the query tables have, however far behind they are
+            except RequestRefused as refused:
+                if refused.status != _NOT_FOUND:
+                    raise
+                thing = self.get(path)
+            self._assets[code] = int(thing["asset"])
         return self._assets[code]
 
     # JSON
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
-        """What a path answers."""
+    def get(self, path: str, query: Mapping[str, Any] | None = None, wait_lsn: int | None = None) -> Json:
+        """What a path answers, with everything answered before; or with the log up to `wait_lsn`."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        return _json(self.transport.send("GET", f"{path}?{urlencode(given)}" if given else path))
+        headers = None if wait_lsn is None else {"Tessera-Wait-Lsn": str(wait_lsn)}
+        target = f"{path}?{urlencode(given)}" if given else path
+        return _json(self.transport.send("GET", target, headers=headers))
 
     def send(self, method: str, path: str, content: Any) -> Json:
         """What a path answers to a JSON body."""

@@ -39,7 +39,7 @@ def new_ids(
     if pending_id is not None:
         bucket = pending_id[:, 0] & _BUCKET
     if debit is not None:
-        bucket = np.where((debit != 0).any(axis=1), debit[:, 0] >> _BUCKET_SHIFT, bucket)
+        bucket = np.where(debit[:, 0] | debit[:, 1], debit[:, 0] >> _BUCKET_SHIFT, bucket)
     ids = np.empty((count, 2), np.uint64)
     ids[:, 0] = np.uint64(unix_ms << 16) | _VERSION | bucket
     ids[:, 1] = _VARIANT | random.integers(0, 1 << 62, count, np.uint64) & _FREE_BITS
