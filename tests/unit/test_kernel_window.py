@@ -134,9 +134,17 @@ def test_other_ids_are_looked_up(id: int) -> None:
     assert unknown(ledger, {"id": id}) == [id]
 
 
-def test_ids_that_are_none_and_ids_of_moves_are_not_looked_up() -> None:
+def test_ids_that_are_none_are_not_looked_up() -> None:
     ledger = aged_ledger({"id": v7(1)})
-    assert unknown(ledger, {"id": 0}, {"id": 2**128 - 1}, {"id": 17, "flags": LegFlag.OF_MOVE}) == []
+    assert unknown(ledger, {"id": 0}, {"id": 2**128 - 1}) == []
+
+
+def test_ids_of_moves_legs_are_looked_up_like_any_other() -> None:
+    ledger = aged_ledger({"id": v7(1)})
+    fresh = v7(900, MS + 6)
+    assert unknown(ledger, {"id": 17, "flags": LegFlag.OF_MOVE}, {"id": fresh, "flags": LegFlag.OF_MOVE}) == [
+        17
+    ]
 
 
 def test_ids_in_memory_are_not_looked_up() -> None:
