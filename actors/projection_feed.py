@@ -18,6 +18,11 @@ QUEUED_FACTS_MAX: Final = 1_000_000
 """Facts kept in memory for the projection; beyond it they are read back from the log."""
 GROUP_LEGS_MAX: Final = 200_000
 """Legs that one transaction of the projection takes."""
+LINGER_S: Final = 0.05
+"""How long a few facts wait for more before a transaction of their own: one for every small commit would take
+more of the machine than the commits do."""
+PROMPT_FACTS: Final = 8_192
+"""So many wait no longer; nor does anything that somebody waits for."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CONFLICTS_MAX: Final = 10
 """In a row. A writer that was deposed may project what it had committed beside its successor, for a while."""
@@ -39,6 +44,8 @@ class ProjectionFeed:
         self._committed_lsn = committed_lsn
         self.lag_legs = 0
         self._changed = asyncio.Event()
+        self._wanted_lsn = 0  # somebody waits for everything up to it
+        self._hurry = asyncio.Event()  # set when there is a reason not to wait for more facts
         self._progress = asyncio.Condition()
         self._closing = False
         self.failure: Exception | None = None
@@ -65,11 +72,14 @@ class ProjectionFeed:
         self._committed_lsn = records[-1].lsn
         while self._queued_facts > QUEUED_FACTS_MAX and len(self._queue) > 1:
             self._queued_facts -= _facts(self._queue.popleft())
+        if self._queued_facts >= PROMPT_FACTS:
+            self._hurry.set()
         self._changed.set()
 
     async def wait_for(self, lsn: int) -> None:
         """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it stopped
         before that."""
+        self._want(lsn)
         async with self._progress:
             await self._progress.wait_for(lambda: self._projector.lsn >= lsn or self.failure is not None)
         if self._projector.lsn < lsn and self.failure is not None:
@@ -79,13 +89,19 @@ class ProjectionFeed:
         """Return after the next transaction of the projection, or at once if it has stopped."""
         if self.failure is not None:
             raise self.failure
+        self._want(self._committed_lsn)
         async with self._progress:
             await self._progress.wait()
+
+    def _want(self, lsn: int) -> None:
+        self._wanted_lsn = max(self._wanted_lsn, lsn)
+        self._hurry.set()
 
     async def close(self, reason: Exception, drain: bool) -> None:
         """End; with `drain` only after everything committed is projected, if the database is there. Who still
         waits for the projection then is told the reason."""
         self._closing = True
+        self._hurry.set()
         self._changed.set()
         if not drain:
             self._task.cancel()
@@ -103,6 +119,7 @@ class ProjectionFeed:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
+            await self._gather()
             try:
                 group = await self._next_group()
                 await self._projector.project(group)
@@ -125,6 +142,22 @@ class ProjectionFeed:
                 continue
             conflicts = 0
             await self._announce()
+
+    async def _gather(self) -> None:
+        """Wait a little for more facts, unless there are many already, or somebody waits for these."""
+        self._hurry.clear()
+        if (
+            self._closing
+            or self._wanted_lsn > self._projector.lsn
+            or self._queued_facts >= PROMPT_FACTS
+            or not self._queue
+        ):
+            return
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
 
     async def _next_group(self) -> list[Record]:
         start = self._projector.lsn + 1
