@@ -232,6 +232,10 @@ class Engine:
         """Open accounts by key; each is answered, and one that is there already with the same content
         `exists`."""
         specs = [self._spec(draft.key) for draft in drafts]
+        for draft in drafts:
+            _check_bounds(draft.floor, draft.ceiling)
+            if not 0 <= draft.parent < 2**128:
+                raise InvalidRequest("parent", f"{draft.parent} is no id", "the id of a roll-up, or 0")
         ids = [self.account_id(draft.key, draft.asset) for draft in drafts]
         columns = account_columns(
             len(drafts),
@@ -262,9 +266,9 @@ class Engine:
         self, account: int, floor: int | None, ceiling: int | None, if_version: int = 0
     ) -> AccountState:
         """Give an account new guards (None = none), in the kernel's terms: credits minus debits."""
-        for name, bound in (("floor", floor), ("ceiling", ceiling)):
-            if bound is not None and not -AMOUNT_MAX <= bound < AMOUNT_MAX:
-                raise InvalidRequest(name, f"{bound} is out of range", "a 64-bit integer")
+        _check_bounds(floor, ceiling)
+        if not 0 <= account < 2**128:
+            raise NotFound("account", str(account))
         message = SetGuards(
             account,
             FLOOR_UNSET if floor is None else floor,
@@ -366,3 +370,9 @@ class Engine:
             weight += more
         sent = self._home.send_all([kind(part) for part in parts])
         return [answer for answers in await asyncio.gather(*sent) for answer in answers]
+
+
+def _check_bounds(floor: int | None, ceiling: int | None) -> None:
+    for name, bound in (("floor", floor), ("ceiling", ceiling)):
+        if bound is not None and not -AMOUNT_MAX <= bound < AMOUNT_MAX:
+            raise InvalidRequest(name, f"{bound} is out of range", "a 64-bit integer")

@@ -64,6 +64,8 @@ _PARTY_KINDS: Final = tuple(PartyKind)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _thing_digester = Digester(CreateThing, frozenset({"id"}))
 _ID_INVALID: Final = "an id must be neither 0 nor 2^128 - 1"
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""U+0000 in JSON: PostgreSQL stores no text that has it."""
 _json = msgspec.json.Encoder(order="deterministic")
 
 
@@ -373,4 +375,6 @@ def document_bytes(document: dict[str, Any]) -> bytes | str:
         return f"can't be written as JSON: {exc}"
     except RecursionError:
         return "nested too deeply"
+    if _NUL.search(packed):
+        return "has NUL characters"
     return packed if len(packed) <= DOCUMENT_BYTES_MAX else f"longer than {DOCUMENT_BYTES_MAX} bytes of JSON"

@@ -67,6 +67,11 @@ def check_command(command: MoveCommand, wanted: Wanted, kind: CompiledKind) -> N
         raise Refused(Refusal.FIELD_INVALID, "reference: empty; leave it out instead")
 
 
+def reference_is_valid(payer: int, reference: str) -> bool:
+    """Whether a Move can have this payer and reference, so that it makes sense to look for it."""
+    return 0 <= payer < ids.ID_MAX and not text_fault("reference", reference)
+
+
 def metadata_bytes(command: MoveCommand) -> bytes:
     """The metadata as JSON, b"" for none."""
     if not command.metadata:

@@ -28,7 +28,7 @@ from engine.commands import TRANSIENT_CODES, MoveAnswer, MoveCommand, MovePrevie
 from engine.directory import Directory
 from engine.drafts import Draft, MoveBlock, compile_block
 from engine.facts import MoveFact
-from engine.intake import check_command, line_facts, metadata_bytes
+from engine.intake import check_command, line_facts, metadata_bytes, reference_is_valid
 from engine.kinds import CompiledKind, MoveKind, compile_kinds
 from engine.layout import LegFlag
 from engine.ledger import Ledger, LegOutcome
@@ -105,15 +105,17 @@ class MoveBook:
         if window.dropped == 0:
             return unknown
         for command in commands:
-            if window.find(command.id) is None and not window.provably_new(command.id, now):
-                unknown.requests.append(command.id)
-            move = command.move
-            if move and not self._knows(move) and not window.provably_new(move, now):
+            id, move, payer, reference = command.id, command.move, command.payer, command.reference
+            if not 0 < id < ids.ID_MAX:
+                continue
+            if window.find(id) is None and not window.provably_new(id, now):
+                unknown.requests.append(id)
+            if 0 < move < ids.ID_MAX and not self._knows(move) and not window.provably_new(move, now):
                 unknown.moves.append(move)
-            if command.reference is not None and not move:
-                hash = reference_hash(command.payer, command.reference)
-                if window.find_reference(hash) is None:
-                    unknown.references.append((command.payer, command.reference))
+            if move or reference is None or not reference_is_valid(payer, reference):
+                continue
+            if window.find_reference(reference_hash(payer, reference)) is None:
+                unknown.references.append((payer, reference))
         return unknown
 
     def prepare(

@@ -7,7 +7,9 @@ with the state at its record, array for array, and, if it is given, the live sta
 a running shard is not disturbed."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from itertools import chain
 from typing import Any, Final, Protocol
 
@@ -417,13 +419,23 @@ def _burnt_key(shard: int, fact: np.void) -> bytes:
 _JSON: Final = frozenset({"profile", "attrs", "lines", "inputs", "metadata"})
 
 
+def _canonical_json(text: bytes) -> bytes:
+    """PostgreSQL keeps the value of a number, not how it was written: 1e22 comes back with all its zeros."""
+    return json.dumps(json.loads(text, parse_float=_number), sort_keys=True).encode()
+
+
+def _number(text: str) -> int | str:
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() else str(number.normalize())
+
+
 def _canonical(fields: Fields, columns: Iterable[str]) -> bytes:
     """A row in one form only: JSON can be written in many."""
     names = list(columns) or [""] * len(fields)
     parts: list[bytes | None] = []
     for name, field in zip(names, fields, strict=True):
         if name in _JSON and field is not None:
-            parts.append(msgspec.json.encode(msgspec.json.decode(field[1:]), order="sorted"))
+            parts.append(_canonical_json(field[1:]))
         else:
             parts.append(field)
     return msgspec.msgpack.encode(parts)

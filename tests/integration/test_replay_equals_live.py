@@ -88,6 +88,10 @@ async def test_recovered_is_live(database: Database, seed: int) -> None:
         assert (report.snapshot_lsn, report.records) == (newest.lsn, 0)
         same(live, from_newest.state())
 
+        proof = await engine.verify()
+        assert proof.ok, proof.problems
+        _, live = await engine.capture()
+
     engine = await resume(database)
     try:
         assert engine.recovery.records == 0, "the graceful end left a snapshot"
