@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actors.runtime import Engine
+from engine.commands import MoveCommand
 from engine.facts import Envelope, Event, LineFacts, MoveFact, PartyFact, ThingFact
+from engine.ids import format_id
 from engine.layout import LEG_FACT, AccountFlag, HoldStatus, LegFlag, ids_column
 from engine.moves import UnknownRequests
 from engine.reference import LegFact
@@ -26,6 +29,7 @@ from persistence.views import (
     Page,
 )
 from tests.contract.ledger_pair import LedgerPair
+from tests.fixtures_engine import Shop, settings_of
 from tests.ledgers import leg_facts
 from tests.logged_ledger import (
     Counters,
@@ -495,14 +499,26 @@ async def test_moves_by_filter_their_transitions_and_answers(database: Database)
     await queries.close()
 
 
-async def test_the_journal_of_a_move(world: World) -> None:
-    of_moves = [fact for fact in world.facts if fact.flags & LegFlag.OF_MOVE and fact.user_data_128]
-    move = of_moves[0].user_data_128
-    expected = [fact for fact in of_moves if fact.user_data_128 == move]
-    lines = await world.queries.journal(move)
-    assert [line.leg for line in lines] == [world.leg_view(fact) for fact in expected]
-    assert [line.debit_key for line in lines] == [world.keys[fact.debit] for fact in expected]
-    assert [line.seq for line in lines] == [fact.user_data_32 for fact in expected]
+async def test_the_journal_of_a_move(database: Database) -> None:
+    async with Engine.running(settings_of(database)) as engine:
+        shop = await Shop.opened(engine)
+        order = await shop.do(shop.order("place+capture"))
+        await shop.do(shop.transfer(5))
+        done = await shop.do(MoveCommand(id=shop.new_id(), move=order.move, transition="fulfil"))
+        await engine.wait_projected()
+        lines = await engine.queries.journal(order.move)
+    name = format_id(order.move)
+    assert [(line.seq, line.debit_key, line.credit_key, line.leg.amount) for line in lines] == [
+        (0, "A:psp", f"L:order/{name}", 800),
+        (0, f"M:reversible/{name}#1/psp", "M:reversible.contra", 300),
+        (0, f"M:reversible/{name}#2/psp", "M:reversible.contra", 500),
+        (1, f"L:order/{name}", "R:sales", 300),
+        (1, f"L:order/{name}", "R:sales", 500),
+        (1, f"I:owned/{format_id(shop.buyer)}", "I:world", 3),
+        (1, f"I:owned/{format_id(shop.buyer)}", "I:world", 1),
+    ]
+    assert [line.leg.timestamp for line in lines][-1] == done.timestamp
+    assert len(lines) == order.leg_count + done.leg_count
 
 
 async def test_a_reader_survives_the_loss_of_its_session(world: World, database: Database) -> None:
