@@ -56,11 +56,6 @@ class ProjectionFeed:
         """Everything up to it can be seen in SQL."""
         return self._projector.lsn
 
-    @property
-    def projected_timestamp(self) -> int:
-        """The newest stamp that can be seen in SQL."""
-        return self._projector.timestamp
-
     def add(self, records: list[Record]) -> None:
         """Take records that were just committed."""
         for record in records:

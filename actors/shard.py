@@ -249,7 +249,7 @@ class Shard:
         """Start a new generation of remembered ids when it is time, and forget one that SQL knows by now.
         Raises Overloaded if there is no room and the projection will make none."""
         while True:
-            self._state.forget(self._feed.projected_timestamp)
+            self._state.forget(self._feed.projected_lsn)
             try:
                 self._state.begin_turn()
                 return

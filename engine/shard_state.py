@@ -12,7 +12,7 @@ import numpy as np
 from engine.directory import Directory
 from engine.facts import Envelope, Event, MoveFact
 from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
-from engine.ledger import Ledger, LedgerConfig
+from engine.ledger import GENERATIONS_KEPT, Ledger, LedgerConfig
 from engine.moves import MoveBook
 from engine.record import FIRST_CHAIN, Record, Rows
 
@@ -34,6 +34,7 @@ class ShardState:
         self.time = 0  # ns
         self.chain = FIRST_CHAIN  # hash of the last record
         self._logged_window = (0, 0)  # generation and dropped of the last record
+        self._ends: dict[int, int] = {}  # by generation that is there and over: its last record
 
     def begin_turn(self) -> None:
         """Start a new generation of what is remembered if the present one is full, of leg ids or of answers.
@@ -46,12 +47,14 @@ class ShardState:
             self.ledger.begin_generation()
         self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
 
-    def forget(self, projected_timestamp: int) -> None:
-        """Drop generations of ids that PostgreSQL has by now: whatever is stamped before a projected stamp is
-        projected. A Move's answer may share its stamp with an earlier leg, so it has to be older."""
-        droppable = min(
-            self.ledger.droppable(projected_timestamp), self.moves.window.droppable(projected_timestamp - 1)
-        )
+    def forget(self, projected_lsn: int) -> None:
+        """Drop generations of ids that PostgreSQL has by now: all records they ended in are projected. Stamps
+        would not do: Moves may have none of their own."""
+        droppable = self.ledger.dropped
+        while (
+            droppable <= self.ledger.generation - GENERATIONS_KEPT and self._ends[droppable] <= projected_lsn
+        ):
+            droppable += 1
         if droppable > self.ledger.dropped:
             self.ledger.drop_generations(droppable)
             self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
@@ -101,6 +104,10 @@ class ShardState:
         """Take note of a record whose facts the state has already."""
         self.lsn, self.epoch, self.time = record.lsn, record.epoch, record.time
         self.chain = chain
+        for generation in range(self._logged_window[0], record.generation):
+            self._ends[generation] = record.lsn - 1
+        for generation in range(self._logged_window[1], record.dropped):
+            self._ends.pop(generation, None)
         self._logged_window = (record.generation, record.dropped)
 
     def replay(self, record: Record) -> None:
@@ -131,6 +138,7 @@ class ShardState:
                 "epoch": self.epoch,
                 "time": self.time,
                 "window": list(self._logged_window),
+                "ends": [[generation, lsn] for generation, lsn in self._ends.items()],
             },
         }
 
@@ -143,6 +151,7 @@ class ShardState:
         self.lsn, self.epoch, self.time = position["lsn"], position["epoch"], position["time"]
         self.chain = b""
         self._logged_window = (position["window"][0], position["window"][1])
+        self._ends = dict(position["ends"])
 
 
 def _joined(parts: list[Rows], dtype: np.dtype[np.void]) -> Rows:

@@ -18,7 +18,7 @@ import xxhash
 
 from persistence.copy_binary import bytes_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 CHUNK_BYTES_MAX: Final = 16 << 20
 """The size of every chunk but the last, its checksum not counted."""
 CHECKSUM_BYTES: Final = 16

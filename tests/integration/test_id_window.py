@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from actors.runtime import Engine
+from engine import requests
 from engine.commands import MoveAnswer, MoveCommand
 from engine.ids import leg_id, uuid7
 from engine.layout import SECOND_NS, LegColumns, LegFlag
@@ -224,3 +225,21 @@ async def test_a_leg_can_not_take_the_place_of_a_moves_leg(database: Database, k
         lsn = (await past.shop.do(past.shop.transfer(5))).lsn
         await asyncio.wait_for(engine.wait_projected(lsn), BOUND_S)
         assert await past.shop.balance(past.shop.seller) == 5
+
+
+async def test_moves_without_legs_are_forgotten_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have no stamps of their own that the projection could pass."""
+    monkeypatch.setattr(requests, "ANSWERS_PER_GENERATION", 4)
+    clock = Clock()
+    async with running(database, clock) as engine:
+        shop = await Shop.opened(engine, clock=clock)
+        placed = [shop.order("place") for _ in range(60)]
+        for command in placed:
+            await asyncio.wait_for(shop.do(command), BOUND_S)
+        assert engine._shards[0].state.ledger.dropped > 3
+    async with running(database, clock) as engine:
+        shop.engine = engine
+        for command in placed:
+            assert (await shop.one(command)).replayed

@@ -92,7 +92,7 @@ async def test_one_can_be_taken_again(logged: Database) -> None:
         "update snapshot set chain = set_byte(chain, 0, 255 - get_byte(chain, 0)) where lsn = 9",
         "update snapshot set checksum = set_byte(checksum, 0, 255 - get_byte(checksum, 0)) where lsn = 9",
         "update snapshot set chunks = chunks - 1 where lsn = 9",
-        "update snapshot set format = 2 where lsn = 9",
+        "update snapshot set format = format + 1 where lsn = 9",
         "update snapshot set complete = false where lsn = 9",
         "delete from wal where lsn = 9",
         "update wal set payload = (select payload from wal where lsn = 8) where lsn = 9",

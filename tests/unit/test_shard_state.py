@@ -48,10 +48,25 @@ def test_answers_are_dropped_once_they_are_projected(monkeypatch: pytest.MonkeyP
     state = ShardState("t", CONFIG)
     for number in range(6):
         turn(state, number)
-    state.forget(NOW)
-    assert state.ledger.dropped == 0
-    state.forget(NOW + 10)
+    state.forget(1)
+    assert state.ledger.dropped == 0, "record 2 is not projected, and its answer is in the first generation"
+    state.forget(6)
     assert state.ledger.dropped == state.moves.window.dropped == 1
     state.begin_turn()
     assert state.ledger.generation == 3
     assert state.window_changed
+
+
+def test_when_answers_may_be_dropped_is_the_same_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "ANSWERS_PER_GENERATION", 2)
+    live, replayed, restored = (ShardState("t", CONFIG) for _ in range(3))
+    for number in range(6):
+        replayed.replay(turn(live, number))
+    restored.restore(live.state())
+    for state in (live, replayed, restored):
+        assert state.state()["position"] == live.state()["position"]
+        state.forget(1)
+        assert state.ledger.dropped == 0
+    for state in (live, replayed, restored):
+        state.forget(2)
+        assert state.ledger.dropped == 1
