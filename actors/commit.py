@@ -30,6 +30,8 @@ from persistence.log import Log
 
 ATTEMPTS_MAX: Final = 20
 """How often a commit is tried in a row before the shard stops; a full disk is waited for without end."""
+CLOSING_ATTEMPTS_MAX: Final = 2
+"""The same once the shard is closing: nobody waits much longer for its end."""
 PAUSE_S: Final = 0.2
 COMMIT_BYTES_MAX: Final = 32 << 20
 """One commit takes whole records up to about this many bytes."""
@@ -168,7 +170,10 @@ class CommitPipeline:
                 unknown = unknown or isinstance(trouble, OutcomeUnknown)
                 self.blocked = trouble
                 _log.warning("the log waits", error=str(trouble), attempt=attempt)
-                if attempt >= ATTEMPTS_MAX and (self._closing or not isinstance(trouble, LogFull)):
+                if self._closing:
+                    if attempt >= CLOSING_ATTEMPTS_MAX:
+                        raise
+                elif attempt >= ATTEMPTS_MAX and not isinstance(trouble, LogFull):
                     raise
                 if attempt > 1:
                     await asyncio.sleep(PAUSE_S)

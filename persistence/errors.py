@@ -46,7 +46,8 @@ class DatabaseUnreachable(PersistenceError):
 
 
 class DatabaseRefused(PersistenceError):
-    """A database that must not be used; `reason` is one word: version, pooler, standby, fsync, clock."""
+    """A database that must not be used; `reason` is one word: version, pooler, standby, fsync, clock,
+    settings."""
 
     def __init__(self, message: str, reason: str, **state: object) -> None:
         super().__init__(message, **state)

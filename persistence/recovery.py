@@ -13,9 +13,11 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from engine.ledger import LedgerError
 from engine.record import Record
 from persistence import snapshots
 from persistence.database import Database
+from persistence.errors import DatabaseRefused, LogDamaged
 from persistence.log import Head
 from persistence.log_reader import LSN_MAX, START, LogReader
 from persistence.snapshot_codec import State
@@ -66,7 +68,12 @@ def recover(
     head = START
     if snapshot is not None:
         head = snapshot.head
-        target.restore(snapshot.state)
+        try:
+            target.restore(snapshot.state)
+        except ValueError as wrong:
+            raise DatabaseRefused(
+                f"the snapshot at record {head.lsn} does not fit these settings: {wrong}", reason="settings"
+            ) from wrong
     tail = replay_tail(database, shard, target, head, last, progress)
     recovered = msgspec.structs.replace(
         tail, snapshot_lsn=head.lsn, rejected=rejected, seconds=time.perf_counter() - started
@@ -97,7 +104,14 @@ def replay_tail(
     with LogReader(database, shard, after, last) as reader:
         for batch in reader:
             for logged in batch:
-                target.replay(logged.record)
+                try:
+                    target.replay(logged.record)
+                except LedgerError as wrong:
+                    raise LogDamaged(
+                        f"record {logged.head.lsn} can't be applied with these settings: {wrong}",
+                        shard,
+                        logged.head.lsn,
+                    ) from wrong
                 legs += len(logged.record.legs)
             records += len(batch)
             head = batch[-1].head

@@ -18,11 +18,11 @@ from engine.record import chain_hash, decode, encode
 from engine.shard_state import ShardState
 from persistence import recovery, snapshots
 from persistence.database import Database
-from persistence.errors import LogDamaged, SnapshotTooEarly
+from persistence.errors import DatabaseRefused, LogDamaged, SnapshotTooEarly
 from persistence.log import Log
 from persistence.log_reader import START, LogReader
 from tests.engine_life import Life, empty_state, living
-from tests.fixtures_engine import Clock, same
+from tests.fixtures_engine import Clock, Shop, same, settings_of
 
 TURNS = 160
 Ended = tuple[dict[str, Any], int]
@@ -270,3 +270,25 @@ async def test_a_wrong_log_is_refused_where_it_is_wrong(database: Database, ende
     assert refused.value.shard == 0
     log = await Log.open(database, 0, clock=Clock())  # whoever refused has let go of everything
     await log.close()
+
+
+async def test_settings_with_too_little_room_are_refused_with_a_reason(database: Database) -> None:
+    """The window of ids can't become smaller than what the log needs; the same settings open it again."""
+    wide = settings_of(database, ids_per_generation=8, generations_max=8)
+    narrow = settings_of(database, ids_per_generation=8, generations_max=3)
+    async with Engine.running(wide) as engine:
+        shop = await Shop.opened(engine)
+        await engine.wait_projected()
+        async with database.session("test") as session, session.transaction():
+            await session.execute(b"lock table leg in exclusive mode")
+            for _ in range(5):
+                await engine.submit([shop.transfer(1) for _ in range(8)])
+    with pytest.raises(DatabaseRefused, match="does not fit these settings") as refused:
+        await Engine.open(narrow)
+    assert refused.value.reason == "settings"
+    await execute(database, "delete from snapshot")
+    with pytest.raises(LogDamaged, match="can't be applied with these settings: there is no room"):
+        await Engine.open(narrow)
+    async with Engine.running(wide) as engine:
+        shop.engine = engine
+        assert await shop.balance(shop.seller) == 40
