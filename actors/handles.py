@@ -6,7 +6,7 @@ there are as many actors as there are accounts and parties, and an idle one cost
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -16,6 +16,7 @@ from engine import ids
 from engine.chart import credit_normal
 from engine.commands import CreateParty, DirectoryAnswer, MoveAnswer, MoveCommand, UpdateParty
 from persistence.views import AccountFilter, EntryView, HistoryView, Page, PartyView
+from persistence.views import Balance as Counters
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
@@ -54,9 +55,19 @@ class AccountHandle:
             raise NotFound("account", self.key or ids.format_id(self.id))
         return found
 
-    async def balance(self) -> Balance:
-        """What the account has now; durable, and ours to say. Raises NotFound."""
-        return balance_of(await self.read())
+    async def balance(self, consistency: Literal["linearizable", "stale"] = "linearizable") -> Balance:
+        """What the account has now; durable, and ours to say. Raises NotFound.
+
+        With `stale`, what SQL shows: it may be late, it has no version, and it is there while nothing can be
+        written.
+        """
+        if consistency == "linearizable":
+            return balance_of(await self.read())
+        lsn = self._engine.health().projected_lsn
+        found = await self._engine.queries.accounts([self.id])
+        if not found:
+            raise NotFound("account", self.key or ids.format_id(self.id))
+        return _on_normal_side(self.id, found[0].code, found[0].balance, version=0, lsn=lsn)
 
     async def set_guards(self, floor: int | None, ceiling: int | None, if_version: int = 0) -> AccountState:
         """New guards, in the kernel's terms (credits minus debits); None = none. Raises NotFound."""
@@ -111,15 +122,19 @@ class PartyHandle:
 
 def balance_of(account: AccountState) -> Balance:
     """An account's balance on its normal side."""
-    into, out = ("credits", "debits") if credit_normal(account.code) else ("debits", "credits")
-    posted = getattr(account, f"{into}_posted") - getattr(account, f"{out}_posted")
-    held_out = getattr(account, f"{out}_pending")
+    return _on_normal_side(account.id, account.code, account, account.version, account.lsn)
+
+
+def _on_normal_side(id: int, code: int, counters: AccountState | Counters, version: int, lsn: int) -> Balance:
+    into, out = ("credits", "debits") if credit_normal(code) else ("debits", "credits")
+    posted = getattr(counters, f"{into}_posted") - getattr(counters, f"{out}_posted")
+    held_out = getattr(counters, f"{out}_pending")
     return Balance(
-        account=account.id,
+        account=id,
         posted=posted,
         available=posted - held_out,
         held_out=held_out,
-        held_in=getattr(account, f"{into}_pending"),
-        version=account.version,
-        lsn=account.lsn,
+        held_in=getattr(counters, f"{into}_pending"),
+        version=version,
+        lsn=lsn,
     )

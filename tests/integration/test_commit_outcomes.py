@@ -12,7 +12,17 @@ from actors.messages import SubmitMoves
 from actors.runtime import Engine
 from persistence.database import Database
 from tests.faults.proxy import PostgresProxy
-from tests.fixtures_engine import BOUND_S, RECORD, Shop, counted, engine_behind, sent, settings_of, struck
+from tests.fixtures_engine import (
+    BOUND_S,
+    RECORD,
+    Shop,
+    counted,
+    engine_behind,
+    sent,
+    settings_of,
+    struck,
+    until,
+)
 
 COMMITS: Final = 120
 
@@ -64,6 +74,35 @@ async def test_a_commit_whose_outcome_is_unknown_happens_once(database: Database
         assert report.ok, report.problems
     found = await rows(database, "select lsn, epoch from wal order by lsn")
     assert found == [(lsn, 1) for lsn in range(1, len(found) + 1)]
+
+
+async def test_a_full_disk_is_waited_for_and_sql_goes_on(database: Database) -> None:
+    """PostgreSQL itself says so here, with the code that it has for it, when a row is to be written."""
+    async with Engine.running(settings_of(database)) as engine, database.session("test") as session:
+        shop = await Shop.opened(engine)
+        wallet = engine.account(shop.wallet(shop.buyer), "GBP")
+        await engine.wait_projected()
+        await session.execute(
+            b"create function disk_full() returns trigger language plpgsql as "
+            b"$$ begin raise exception 'No space left on device' using errcode = '53100'; end $$"
+        )
+        await session.execute(
+            b"create trigger disk_full before insert on wal for each row execute function disk_full()"
+        )
+        writing = sent(engine, SubmitMoves([shop.transfer(5)]))
+        await until(lambda: engine.health().status == "blocked")
+        assert "no disk space left" in engine.health().reason
+        with pytest.raises(Overloaded, match="nothing can be written now: PostgreSQL has no disk space left"):
+            await shop.one(shop.transfer(1))
+        assert (await wallet.balance(consistency="stale")).posted == 1_000_000
+        assert not writing.done()
+        await session.execute(b"drop trigger disk_full on wal")
+        assert (await asyncio.wait_for(writing, BOUND_S))[0].accepted
+        assert engine.health().status == "serving"
+        assert (await wallet.balance()).posted == 999_995
+        await engine.wait_projected()
+        stale = await wallet.balance(consistency="stale")
+        assert (stale.posted, stale.version, stale.lsn) == (999_995, 0, engine.health().lsn)
 
 
 async def accepted(engine: Engine, shop: Shop) -> "asyncio.Future[Any]":
