@@ -1,78 +1,108 @@
 """The command `tessera bench`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from gateway.options import AsJson, CommandFailed, ExitCode, print_result
+from gateway.options import AsJson, CommandFailed, ExitCode, print_result, reporting_failures
 from simulations.benchmarks.kernel import kernel
 from simulations.benchmarks.measurement import (
     FULL,
     SMALL,
-    Machine,
+    Benchmark,
     Measurement,
-    Scale,
+    Options,
+    PeerBenchmark,
+    beside,
     this_machine,
     versions,
 )
 from simulations.benchmarks.memory import memory
 from simulations.benchmarks.recovery import recovery
+from simulations.benchmarks.report import Report, print_report, write_files
 
-BENCHMARKS: Final[dict[str, Callable[[Scale], Iterator[Measurement]]]] = {
+BENCHMARKS: Final[dict[str, Benchmark]] = {
     "kernel": kernel,
     "recovery": recovery,
     "memory": memory,
 }
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of benchmarks."""
-
-    machine: Machine
-    versions: dict[str, str]
-    scale: Scale
-    results: list[Measurement]
+PEERS: Final[dict[str, tuple[PeerBenchmark, ...]]] = {}
+"""What runs beside a benchmark, in the same run of the command; each looks itself whether it can."""
 
 
 def bench(
-    full: Annotated[bool, typer.Option("--full", help="The figures to quote; takes minutes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The figures to quote; takes an hour.")] = False,
     only: Annotated[
         str | None,
         typer.Option(metavar="NAME", help=f"Only this one: {', '.join(BENCHMARKS)}.", show_default=False),
     ] = None,
+    tigerbeetle: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="TigerBeetle's binary, to run beside.", show_default=False),
+    ] = None,
+    pgledger: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="pgledger's SQL, to run beside.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write table, chart and JSON into this folder.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the engine on this machine. Each figure is a median, printed with a hash of the books it
-    made."""
+    """Measure the engine on this machine, and others beside it.
+
+    Each figure is a median, and everything that was acknowledged is on disk. Load on the served engine comes
+    from the Python client. Every run ends with a check of the books; one that fails fails the command.
+    """
+    with reporting_failures(as_json=as_json):
+        for path in (tigerbeetle, pgledger):
+            if path is not None and not path.is_file():
+                raise CommandFailed(ExitCode.BAD_INPUT, f"There is no file {path}.")
+        options = Options(
+            scale=FULL if full else SMALL,
+            tell=_teller(Console(stderr=True, highlight=False, soft_wrap=True)),
+            tigerbeetle=tigerbeetle,
+            pgledger=pgledger,
+        )
+        report = measure(options, _named(only))
+        if output is not None:
+            write_files(report, output)
+    print_result(report, print_report, as_json=as_json)
+
+
+def measure(options: Options, names: list[str]) -> Report:
+    """Run these benchmarks, each with its peers. Raises CommandFailed if books are not in order."""
+    results: list[Measurement] = []
+    for name in names:
+        options.tell(f"{name} …")
+        ours = list(BENCHMARKS[name](options))
+        figures = [figure for peer in PEERS.get(name, ()) for figure in peer(options)]
+        results += beside(ours, figures)
+    return Report(
+        machine=this_machine(),
+        versions=versions(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        scale=options.scale,
+        results=results,
+    )
+
+
+def _named(only: str | None) -> list[str]:
     if only is not None and only not in BENCHMARKS:
         raise CommandFailed(
-            ExitCode.USAGE, f"there is no benchmark {only!r}.", f"There are {', '.join(BENCHMARKS)}."
+            ExitCode.USAGE, f"There is no benchmark {only!r}.", f"There are {', '.join(BENCHMARKS)}."
         )
-    scale = FULL if full else SMALL
-    screen = Console(stderr=True)
-    results: list[Measurement] = []
-    for name in BENCHMARKS if only is None else [only]:
-        screen.print(f"measuring {name} …", style="dim")
-        results += BENCHMARKS[name](scale)
-    report = Report(machine=this_machine(), versions=versions(), scale=scale, results=results)
-    print_result(report, _print, as_json=as_json)
+    return [*BENCHMARKS] if only is None else [only]
 
 
-def _print(report: Report, console: Console) -> None:
-    machine = report.machine
-    console.print(
-        f"{machine.processor}, {machine.cores} cores, {machine.memory_gib} GiB, Python {machine.python}"
-    )
-    table = Table("benchmark", "metric", "median", "unit", "runs", "books")
-    for item in report.results:
-        runs = " ".join(_figure(run) for run in item.runs)
-        table.add_row(item.name, item.metric, _figure(item.value), item.unit, runs, item.result_hash[:12])
-    console.print(table)
+def _teller(console: Console) -> Callable[[str], None]:
+    def tell(text: str) -> None:
+        console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", style="dim", markup=False)
 
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+    return tell

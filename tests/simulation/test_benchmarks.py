@@ -8,10 +8,15 @@ import msgspec
 import pytest
 
 from simulations.benchmarks.kernel import kernel
-from simulations.benchmarks.measurement import Measurement, Scale
+from simulations.benchmarks.measurement import SMALL, Measurement, Options
 from simulations.benchmarks.memory import memory
 
-TINY = Scale(legs=20_000, accounts=500, idle_accounts=5_000, runs=2)
+TINY = Options(
+    scale=msgspec.structs.replace(
+        SMALL, runs=2, accounts=500, legs=20_000, bulk_legs=(20_000,), idle_accounts=5_000, batches=20
+    ),
+    tell=lambda _: None,
+)
 
 
 def test_every_run_of_the_kernel_makes_the_same_books() -> None:
@@ -19,7 +24,7 @@ def test_every_run_of_the_kernel_makes_the_same_books() -> None:
     assert [item.name for item in first] == ["kernel/simple", "kernel/mixed"]
     assert [item.result_hash for item in first] == [item.result_hash for item in again]
     assert len({item.result_hash for item in first}) == 2
-    assert all(len(item.runs) == TINY.runs and min(item.runs) > 0 for item in first)
+    assert all(len(item.runs) == TINY.scale.runs and min(item.runs) > 0 for item in first)
 
 
 def test_memory_counts_accounts_in_a_process_of_their_own() -> None:
