@@ -124,11 +124,11 @@ class MoveBook:
         """Judge a command. `loaded` is what `unknown_requests` asked for. Changes nothing that lasts."""
         if not 0 < command.id < ids.ID_MAX:
             return self._refused(command, Refusal.ID_INVALID, "id: must be neither 0 nor 2^128 - 1")
+        if command.id in self._unsettled or command.move in self._unsettled:
+            return DEFERRED  # even a repeat: its refusal would tell of the Move as it is
         stored = self._stored(command.id, loaded)
         if stored is not None:
             return self._repeated(command, stored)
-        if command.id in self._unsettled or command.move in self._unsettled:
-            return DEFERRED
         try:
             prepared = self._judged(command, now, loaded)
         except Refused as refusal:
