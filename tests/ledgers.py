@@ -123,6 +123,7 @@ class KernelLedger:
             str, list[npt.NDArray[np.void]]
         ] = {}  # facts of the present turn; empty between turns
         self._projected = 0  # records
+        self._forgetting = False  # at the beginning of the next turn
 
     # The face of the reference model
 
@@ -236,18 +237,24 @@ class KernelLedger:
         self._projected = len(self.log)
 
     def forget(self) -> None:
-        """Drops the generations of ids that the database has."""
+        """Has the next turn, whose record tells of it, drop the generations of ids that the database has."""
         self.end_turn()
+        self._forgetting = True
+
+    def _drop(self) -> None:
         self.ledger.drop_generations(self.ledger.droppable(self.database.timestamp))
+        self._forgetting = False
 
     def _begin(self) -> None:
         if self._turn:
             return
+        if self._forgetting:
+            self._drop()
         try:
             self.ledger.begin_turn()
         except WindowFull:
             self.project()
-            self.forget()
+            self._drop()
             self.ledger.begin_turn()
         kinds = {"accounts": ACCOUNT_FACT, "guards": GUARD_FACT, "legs": LEG_FACT}
         self._turn = {name: [np.zeros(0, kind)] for name, kind in kinds.items()}
