@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from gateway.options import AsJson, CommandFailed, ExitCode, print_result, reporting_failures
+from simulations.benchmarks.bulk import bulk
 from simulations.benchmarks.kernel import kernel
 from simulations.benchmarks.measurement import (
     FULL,
@@ -27,6 +28,7 @@ from simulations.benchmarks.report import Report, print_report, write_files
 
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     "kernel": kernel,
+    "bulk": bulk,
     "recovery": recovery,
     "memory": memory,
 }

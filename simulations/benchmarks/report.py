@@ -1,12 +1,16 @@
 """The result of `tessera bench`: as a table, a chart and one JSON object."""
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from simulations.benchmarks.measurement import Machine, Measurement, Scale
+
+TABLE_COLUMNS: Final = 132
+"""At least so wide is the table, also where it goes to no terminal."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,15 +36,19 @@ def print_report(report: Report, console: Console) -> None:
     console.print(", ".join(f"{name} {version}" for name, version in report.versions.items()))
     console.print(report.load)
     table = Table("benchmark", "metric", "median", "unit", "runs", "beside it", "books")
+    before = ""
     for item in report.results:
+        if item.name != before:
+            table.add_section()
         peers = "\n".join(
             f"{name} {figure(peer.value)}: {peer.ratio:.2f} ×" for name, peer in item.peers.items()
         )
         table.add_row(
-            *(item.name, item.metric, figure(item.value), item.unit),
+            *("" if item.name == before else item.name, item.metric, figure(item.value), item.unit),
             *(f"{figure(min(item.runs))} – {figure(max(item.runs))}", peers, item.result_hash[:8]),
         )
-    console.print(table)
+        before = item.name
+    console.print(table, width=max(console.width, TABLE_COLUMNS))
 
 
 def write_files(report: Report, folder: Path) -> None:
@@ -49,7 +57,7 @@ def write_files(report: Report, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "bench.txt").open("w") as file:
-        print_report(report, Console(file=file, width=160, highlight=False))
+        print_report(report, Console(file=file, width=TABLE_COLUMNS, highlight=False))
     (folder / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     draw(report.results, _title(report), folder / "bench.png")
 
