@@ -16,8 +16,8 @@ from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionCo
 
 QUEUED_FACTS_MAX: Final = 1_000_000
 """Facts kept in memory for the projection; beyond it they are read back from the log."""
-GROUP_LEGS_MAX: Final = 200_000
-"""Legs that one transaction of the projection takes."""
+HANDED_LEGS_MAX: Final = 600_000
+"""Legs handed to the projector at a time; it makes transactions of them, more than one at work at once."""
 LINGER_S: Final = 0.05
 """How long a few facts wait for more before a transaction of their own: one for every small commit would take
 more of the machine than the commits do."""
@@ -46,8 +46,9 @@ class ProjectionFeed:
         self._changed = asyncio.Event()
         self._wanted_lsn = 0  # somebody waits for everything up to it
         self._hurry = asyncio.Event()  # set when there is a reason not to wait for more facts
-        self._progress = asyncio.Condition()
+        self._progress = asyncio.Event()  # set, and replaced, after every transaction of the projection
         self._closing = False
+        projector.on_advance(self._announce)
         self.failure: Exception | None = None
         self._task = asyncio.create_task(self._run(), name="projection-feed")
 
@@ -75,18 +76,17 @@ class ProjectionFeed:
         """Return once everything up to `lsn` is projected. Raises what stopped the projection, if it stopped
         before that."""
         self._want(lsn)
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._projector.lsn >= lsn or self.failure is not None)
-        if self._projector.lsn < lsn and self.failure is not None:
-            raise self.failure
+        while self._projector.lsn < lsn:
+            if self.failure is not None:
+                raise self.failure
+            await self._progress.wait()
 
     async def wait_for_progress(self) -> None:
         """Return after the next transaction of the projection, or at once if it has stopped."""
         if self.failure is not None:
             raise self.failure
         self._want(self._committed_lsn)
-        async with self._progress:
-            await self._progress.wait()
+        await self._progress.wait()
 
     def _want(self, lsn: int) -> None:
         self._wanted_lsn = max(self._wanted_lsn, lsn)
@@ -102,7 +102,7 @@ class ProjectionFeed:
             self._task.cancel()
         await asyncio.wait([self._task])
         self.failure = self.failure or reason
-        await self._announce()
+        self._announce()
         await self._projector.close()
 
     async def _run(self) -> None:
@@ -126,7 +126,7 @@ class ProjectionFeed:
                         "the projection has stopped", error=repr(exc), projected_lsn=self._projector.lsn
                     )
                     self.failure = exc
-                    await self._announce()
+                    self._announce()
                     return
                 if self._closing:
                     return
@@ -136,7 +136,7 @@ class ProjectionFeed:
                 await asyncio.sleep(pause)
                 continue
             conflicts = 0
-            await self._announce()
+            self._announce()
 
     async def _gather(self) -> None:
         """Wait a little for more facts, unless there are many already, or somebody waits for these."""
@@ -159,21 +159,21 @@ class ProjectionFeed:
         while self._queue and self._queue[0].lsn < start:
             self._queued_facts -= _facts(self._queue.popleft())
         if not self._queue or self._queue[0].lsn > start:
-            return await self._projector.read_back(start, GROUP_LEGS_MAX)
+            return await self._projector.read_back(start, HANDED_LEGS_MAX)
         group: list[Record] = []
         legs = 0
-        while self._queue and (not group or legs + len(self._queue[0].legs) <= GROUP_LEGS_MAX):
+        while self._queue and (not group or legs + len(self._queue[0].legs) <= HANDED_LEGS_MAX):
             record = self._queue.popleft()
             self._queued_facts -= _facts(record)
             legs += len(record.legs)
             group.append(record)
         return group
 
-    async def _announce(self) -> None:
+    def _announce(self) -> None:
         while self._behind and self._behind[0][0] <= self._projector.lsn:
             self.lag_legs -= self._behind.popleft()[1]
-        async with self._progress:
-            self._progress.notify_all()
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()
 
 
 def _facts(record: Record) -> int:

@@ -35,6 +35,15 @@ class ProjectorThread:
         """The newest stamp in them."""
         return self._projector.timestamp
 
+    def on_advance(self, callback: Callable[[], None]) -> None:
+        """Have this called on the loop of the caller after every transaction."""
+        loop = asyncio.get_running_loop()
+
+        def advanced() -> None:
+            loop.call_soon_threadsafe(callback)
+
+        self._projector.advanced = advanced
+
     async def start(self) -> None:
         """As `Projector.start`."""
         await self._there(self._projector.start)

@@ -1,9 +1,12 @@
 """The projection: tables for SQL, derived from the log, exactly once.
 
 A projector reads the records of one shard in order and writes their rows by COPY BINARY. One transaction
-takes a group of records: it moves the shard's cursor from where this projector left it to the group's end,
-which fails unless exactly one row is there, and copies the rows. So a record is projected as a whole or not
-at all, never twice, whatever dies in between; and of two projectors of one shard only one gets on.
+takes a group of records: it copies the rows, and moves the shard's cursor from where the group before left
+it to this group's end, which fails unless exactly one row is there. So a record is projected as a whole or
+not at all, never twice, whatever dies in between; and of two projectors of one shard only one gets on.
+
+Groups are written by two sessions in turn, so that PostgreSQL works on two cores. A group commits only after
+the one before it has, so readers see every record with all that came before it.
 
 The counters of every account are kept in memory, so that the history of an account carries its balances;
 they are read from the tables at the start and after every failure.
@@ -11,7 +14,8 @@ they are read from the tables at the start and after every failure.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,7 +27,13 @@ from engine.record import Record
 from persistence import segments
 from persistence.copy_binary import Column, blocks_of, unpack_rows
 from persistence.database import Database, Session, translated
-from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, ProjectionGap
+from persistence.errors import (
+    ConnectionLost,
+    DatabaseUnreachable,
+    ProjectionConflict,
+    ProjectionGap,
+    QueryFailed,
+)
 from persistence.log_reader import LogReader
 from persistence.projection_rows import (
     ACCOUNT_COLUMNS,
@@ -50,6 +60,8 @@ INLINE_FACTS_MAX: Final = 1_000
 """Up to here rows are built on the event loop; more would hold it up, so a thread builds them."""
 CHUNK_LEGS: Final = 25_000
 """How many rows of legs are built at a time, while those before them are on their way."""
+SESSIONS: Final = 2
+"""How many groups are written at a time."""
 ATTEMPTS_MAX: Final = 3
 """How often a group is tried when the session breaks, before the caller hears of it."""
 
@@ -66,6 +78,7 @@ _COUNTER_COLUMNS: Final = (
 _CLOSING: Final = int(LegFlag.CLOSING_DEBIT | LegFlag.CLOSING_CREDIT)
 _RELEASING: Final = int(LegFlag.VOID_PENDING | LegFlag.EXPIRY)
 _CLOSED: Final = int(AccountFlag.CLOSED)
+_UNIQUE_VIOLATION: Final = "23505"
 
 
 class Projector:
@@ -77,36 +90,47 @@ class Projector:
         """The last record that the tables contain."""
         self.timestamp = 0
         """The newest timestamp in them. What is not younger survives a crash of PostgreSQL in the tables."""
+        self.advanced: Callable[[], None] = lambda: None
+        """Called after every commit."""
         self._database = database
-        self._session: Session | None = None  # None: what is kept in memory must be read again
+        self._sessions: list[Session] = []  # none: what is kept in memory must be read again
         self._counters = segments.Counters()
         self._closed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by account ordinal
 
     async def start(self) -> None:
         """Connects, and reads where the projection is. Raises DatabaseUnreachable."""
         await self.close()
-        session = await self._database.connect(f"tessera {self._database.schema}/{self.shard} projection")
         try:
+            for _ in range(SESSIONS):
+                self._sessions.append(await self._connect())
+            session = self._sessions[0]
             with translated():
-                await session.execute(_SQL["commit_synchronously"])
                 await session.execute(_SQL["create_cursor"], (self.shard,))
-                await session.execute(_SQL["party_buffer"])
                 async with session.transaction():
                     await session.execute(_SQL["one_moment"])
                     cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
                     await self._read_counters(session)
         except BaseException:
-            await session.close()
+            await self.close()
             raise
         assert cursor is not None
         self.lsn, self.timestamp = cursor
-        self._session = session
+
+    async def _connect(self) -> Session:
+        session = await self._database.connect(f"tessera {self._database.schema}/{self.shard} projection")
+        try:
+            with translated():
+                await session.execute(_SQL["commit_synchronously"])
+                await session.execute(_SQL["party_buffer"])
+        except BaseException:
+            await session.close()
+            raise
+        return session
 
     async def close(self) -> None:
-        """Ends the session."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        """Ends the sessions."""
+        while self._sessions:
+            await self._sessions.pop().close()
 
     async def project(self, records: Sequence[Record]) -> None:
         """Puts the records into the tables, in transactions of at most GROUP_LEGS_MAX legs.
@@ -117,10 +141,9 @@ class Projector:
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                if self._session is None:
+                if not self._sessions:
                     await self.start()
-                for group in _groups([record for record in records if record.lsn > self.lsn]):
-                    await self._project_group(group)
+                await self._project([record for record in records if record.lsn > self.lsn])
                 return
             except ConnectionLost as lost:
                 await self.close()
@@ -148,32 +171,66 @@ class Projector:
                     break
         return records
 
-    async def _project_group(self, records: Sequence[Record]) -> None:
-        session = self._session
-        assert session is not None
+    async def _project(self, records: Sequence[Record]) -> None:
         self._check_sequence(records)
+        writing: deque[asyncio.Task[None]] = deque()
+        try:
+            for number, group in enumerate(_groups(records)):
+                made = await self._make(group)
+                if len(writing) == len(self._sessions):
+                    await writing.popleft()
+                session = self._sessions[number % len(self._sessions)]
+                before = writing[-1] if writing else None
+                writing.append(asyncio.create_task(self._write(session, made, before)))
+            while writing:
+                await writing.popleft()
+        finally:
+            for left in writing:
+                left.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)  # what ended the first ends those after it
+
+    async def _make(self, records: Sequence[Record]) -> "_Group":
+        """The rows of the next group, but for its legs: those are built as they are sent."""
         size = sum(len(record.legs) + len(record.accounts) + len(record.events) for record in records)
-        group = await self._in_thread(size, _build, self.shard, self._counters.count, records)
+        group: _Group = await self._in_thread(size, _build, self.shard, self._counters.count, records)
         self._counters.add_accounts(np.ascontiguousarray(group.accounts["parent"]))
-        timestamp = max(self.timestamp, group.timestamp)
+        history = await self._in_thread(size, self._counters.segment_rows, self.shard, group.legs)
+        group.copies.append(("account_history", segments.COLUMNS, [history]))
+        return group
+
+    async def _write(self, session: Session, group: "_Group", before: asyncio.Task[None] | None) -> None:
+        """Writes a group; what depends on the group before it, and the commit, wait until that one is
+        committed."""
         with translated():
-            closed = await self._closings(session, group.accounts, group.legs)
-            building = self._in_thread(size, self._counters.segment_rows, self.shard, group.legs)
-            history = asyncio.ensure_future(building)
-            try:
-                async with session.transaction():
-                    await self._advance(session, records[-1].lsn, timestamp)
-                    for table, columns, buffers in group.copies:
-                        await _copy(session, table, columns, buffers)
-                        if table == "party_buffer" and any(map(len, buffers)):
-                            await session.execute(_SQL["merge_parties"])
-                    await self._copy_legs(session, group.legs)
-                    await _copy(session, "account_history", segments.COLUMNS, [await history])
-                    await self._write_guards(session, group.guards)
-                    await self._write_closings(session, closed)
-            finally:
-                await asyncio.wait([history])
-        self.lsn, self.timestamp = records[-1].lsn, timestamp
+            async with session.transaction():
+                await self._copy_group(session, group)
+                if before is not None:
+                    await asyncio.wait([before])
+                    before.result()
+                timestamp = max(self.timestamp, group.timestamp)
+                await self._advance(session, group.last_lsn, timestamp)
+                closed = await self._closings(session, group.accounts, group.legs)
+                if group.parties:
+                    await session.execute(_SQL["merge_parties"])
+                await self._write_guards(session, group.guards)
+                await self._write_closings(session, closed)
+        self.lsn, self.timestamp = group.last_lsn, timestamp
+        self.advanced()
+
+    async def _copy_group(self, session: Session, group: "_Group") -> None:
+        try:
+            with translated():
+                await self._copy_legs(session, group.legs)
+                for table, columns, buffers in group.copies:
+                    await _copy(session, table, columns, buffers)
+        except QueryFailed as failure:
+            if failure.sqlstate != _UNIQUE_VIOLATION:
+                raise
+            raise ProjectionConflict(
+                f"rows of the projection of shard {self.shard} after record {self.lsn} are there already: "
+                f"another projector is at work, or the tables were changed ({failure})",
+                self.shard,
+            ) from failure
 
     def _check_sequence(self, records: Sequence[Record]) -> None:
         for expected, record in enumerate(records, self.lsn + 1):
@@ -292,12 +349,14 @@ class Projector:
 
 
 class _Group(NamedTuple):
-    """Records made ready for one transaction. Legs are built while they are sent."""
+    """Records made ready for one transaction. Rows of legs are built while they are sent."""
 
     accounts: Rows
     legs: Rows  # and expiries, no burnt ids
     copies: list[tuple[str, Sequence[str], Buffers]]  # other tables: columns and rows
     guards: dict[int, tuple[int, int]]  # by account ordinal, the newest of each
+    parties: bool  # whether there are any
+    last_lsn: int
     timestamp: int  # the newest stamp that the records gave, 0 = none
 
 
@@ -308,6 +367,7 @@ def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
     burnt = facts["flags"] & int(LegFlag.BURNT) != 0
     legs, burnt_ids = (facts[~burnt], facts[burnt]) if burnt.any() else (facts, facts[:0])
     events = [event_rows(record) for record in records if record.events]
+    parties = fold_parties(events)
     guards = [guard for record in records for guard in record.guards]
     stamped = [rows for record in records for rows in (record.accounts, record.guards, record.legs)]
     return _Group(
@@ -320,12 +380,14 @@ def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
                 account_rows(shard, first_ordinal, accounts, keys),
             ),
             ("burnt_id", _names(BURNT_COLUMNS), burnt_rows(shard, burnt_ids)),
-            ("party_buffer", PARTY_COLUMNS, packed(fold_parties(events))),
+            ("party_buffer", PARTY_COLUMNS, packed(parties)),
             ("thing", THING_COLUMNS, packed([row for rows in events for row in rows.things])),
             ("move", MOVE_COLUMNS, packed([row for rows in events for row in rows.moves])),
             ("request", REQUEST_COLUMNS, packed([row for rows in events for row in rows.requests])),
         ],
         guards={int(g["account"]): (int(g["floor"]), int(g["ceiling"])) for g in guards},
+        parties=bool(parties),
+        last_lsn=records[-1].lsn,
         timestamp=max((int(rows["timestamp"].max()) for rows in stamped if len(rows)), default=0),
     )
 

@@ -364,7 +364,7 @@ async def test_a_projection_that_is_overtaken_goes_on(database: Database) -> Non
     async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy) as engine:
         shop = await Shop.opened(engine)
         await engine.wait_projected()
-        stalled = proxy.stall_at(b"P", b"update projection_cursor")
+        stalled = proxy.stall_at(b"Q", b'copy "leg"')
         answer = await shop.do(shop.transfer(1))
         await struck(stalled)
         other = Projector(database, 0)
