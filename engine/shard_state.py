@@ -7,14 +7,13 @@ same state, array for array.
 
 from typing import Any
 
-import numpy as np
-
 from engine.directory import Directory
 from engine.facts import Envelope, Event, MoveFact
 from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
 from engine.ledger import GENERATIONS_KEPT, Ledger, LedgerConfig
 from engine.moves import MoveBook
-from engine.record import FIRST_CHAIN, Record, Rows
+from engine.record import FIRST_CHAIN, Record
+from engine.rows import Rows, joined
 
 
 class ShardState:
@@ -76,8 +75,8 @@ class ShardState:
         events: list[Event],
     ) -> Record:
         """The record that says what a turn decided; it comes right after the last one."""
-        joined = _joined(legs, LEG_FACT)
-        envelope = Envelope(tenant=self.tenant, leg_count=len(joined), event_first=1, event_count=len(events))
+        facts = joined(legs, LEG_FACT)
+        envelope = Envelope(tenant=self.tenant, leg_count=len(facts), event_first=1, event_count=len(events))
         return Record(
             shard=shard,
             lsn=self.lsn + 1,
@@ -86,10 +85,10 @@ class ShardState:
             generation=self.ledger.generation,
             dropped=self.ledger.dropped,
             previous=self.chain,
-            accounts=_joined(accounts, ACCOUNT_FACT),
+            accounts=joined(accounts, ACCOUNT_FACT),
             keys=keys,
-            guards=_joined(guards, GUARD_FACT),
-            legs=joined,
+            guards=joined(guards, GUARD_FACT),
+            legs=facts,
             events=[envelope, *events],
         )
 
@@ -152,9 +151,3 @@ class ShardState:
         self.chain = b""
         self._logged_window = (position["window"][0], position["window"][1])
         self._ends = dict(position["ends"])
-
-
-def _joined(parts: list[Rows], dtype: np.dtype[np.void]) -> Rows:
-    if not parts:
-        return np.empty(0, dtype)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from engine.layout import CEILING_UNSET, FLOOR_UNSET, AccountFlag, LegFlag
+from engine.layout import ACCOUNT_FACT, CEILING_UNSET, FLOOR_UNSET, LEG_FACT, AccountFlag, LegFlag
 from engine.record import Record
+from engine.rows import chosen, joined
 from persistence import segments
 from persistence.copy_binary import Column, blocks_of, unpack_rows
 from persistence.database import Database, Session, translated
@@ -361,11 +362,11 @@ class _Group(NamedTuple):
 
 
 def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
-    accounts = np.concatenate([record.accounts for record in records])
+    accounts = joined([record.accounts for record in records], ACCOUNT_FACT)
     keys = [key for record in records for key in record.keys]
-    facts = np.concatenate([record.legs for record in records])
+    facts = joined([record.legs for record in records], LEG_FACT)
     burnt = facts["flags"] & int(LegFlag.BURNT) != 0
-    legs, burnt_ids = (facts[~burnt], facts[burnt]) if burnt.any() else (facts, facts[:0])
+    legs, burnt_ids = (chosen(facts, ~burnt), chosen(facts, burnt)) if burnt.any() else (facts, facts[:0])
     events = [event_rows(record) for record in records if record.events]
     parties = fold_parties(events)
     guards = [guard for record in records for guard in record.guards]

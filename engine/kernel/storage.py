@@ -17,6 +17,7 @@ from engine.kernel.shapes import (
     Books,
 )
 from engine.layout import ACCOUNT, AMOUNT_MAX
+from engine.rows import copied, put
 
 STRAYS_PER_GENERATION: Final = 1 << 14
 """Ids from the future that a generation keeps apart; more of them raise its watermark."""
@@ -64,12 +65,12 @@ def make_books(
     return books
 
 
-def _grown(array: npt.NDArray[Any], used: int, needed: int) -> npt.NDArray[Any]:
+def _grown(array: npt.NDArray[np.void], used: int, needed: int) -> npt.NDArray[np.void]:
     capacity = len(array)
     while capacity < needed:
         capacity *= 2
     larger = np.empty(capacity, array.dtype)
-    larger[:used] = array[:used]
+    put(array[:used], into=larger)
     return larger
 
 
@@ -125,12 +126,12 @@ def save(books: Books) -> State:
     """Copies of all that makes up the state, without what is unused or follows from it."""
     s = books.scalars
     state: State = {name: int(s[place]) for place, name in enumerate(STATE_SCALARS)}
-    state["accounts"] = books.accounts[: s[shapes.ACCOUNT_COUNT]].copy()
-    state["holds"] = books.holds[: s[shapes.HOLD_COUNT]].copy()
+    state["accounts"] = copied(books.accounts[: s[shapes.ACCOUNT_COUNT]])
+    state["holds"] = copied(books.holds[: s[shapes.HOLD_COUNT]])
     for generation in range(int(s[shapes.DROPPED]), int(s[shapes.GENERATION]) + 1):
         state[f"generation.{generation}"] = block_of(books, generation).copy()
         for name, span in _spans(books, generation).items():
-            state[f"{name}.{generation}"] = span.copy()
+            state[f"{name}.{generation}"] = copied(span) if span.dtype.names else span.copy()
     return state
 
 
