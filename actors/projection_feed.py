@@ -14,10 +14,10 @@ from actors.projector_thread import ProjectorThread
 from engine.record import Record
 from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, QueryFailed
 
-QUEUED_FACTS_MAX: Final = 1_000_000
+QUEUED_FACTS_MAX: Final = 2_000_000
 """Facts kept in memory for the projection; beyond it they are read back from the log."""
-HANDED_LEGS_MAX: Final = 600_000
-"""Legs handed to the projector at a time; it makes transactions of them, more than one at work at once."""
+GROUP_LEGS_MAX: Final = 200_000
+"""Legs that one transaction of the projection takes."""
 LINGER_S: Final = 0.05
 """How long a few facts wait for more before a transaction of their own: one for every small commit would take
 more of the machine than the commits do."""
@@ -114,10 +114,12 @@ class ProjectionFeed:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            await self._gather()
             try:
-                group = await self._next_group()
-                await self._projector.project(group)
+                if self._projector.handed >= self._committed_lsn:
+                    await self._projector.flush()
+                else:
+                    await self._gather()
+                    await self._projector.extend(await self._next_group())
                 attempt = 0
             except Exception as exc:
                 conflicts = conflicts + 1 if isinstance(exc, ProjectionConflict) else 0
@@ -143,7 +145,7 @@ class ProjectionFeed:
         self._hurry.clear()
         if (
             self._closing
-            or self._wanted_lsn > self._projector.lsn
+            or self._wanted_lsn > self._projector.handed
             or self._queued_facts >= PROMPT_FACTS
             or not self._queue
         ):
@@ -155,14 +157,14 @@ class ProjectionFeed:
             return
 
     async def _next_group(self) -> list[Record]:
-        start = self._projector.lsn + 1
+        start = self._projector.handed + 1
         while self._queue and self._queue[0].lsn < start:
             self._queued_facts -= _facts(self._queue.popleft())
         if not self._queue or self._queue[0].lsn > start:
-            return await self._projector.read_back(start, HANDED_LEGS_MAX)
+            return await self._projector.read_back(start, GROUP_LEGS_MAX)
         group: list[Record] = []
         legs = 0
-        while self._queue and (not group or legs + len(self._queue[0].legs) <= HANDED_LEGS_MAX):
+        while self._queue and (not group or legs + len(self._queue[0].legs) <= GROUP_LEGS_MAX):
             record = self._queue.popleft()
             self._queued_facts -= _facts(record)
             legs += len(record.legs)

@@ -31,6 +31,11 @@ class ProjectorThread:
         return self._projector.lsn
 
     @property
+    def handed(self) -> int:
+        """The last record that was given to it and did not fail yet."""
+        return self._projector.handed
+
+    @property
     def timestamp(self) -> int:
         """The newest stamp in them."""
         return self._projector.timestamp
@@ -48,9 +53,13 @@ class ProjectorThread:
         """As `Projector.start`."""
         await self._there(self._projector.start)
 
-    async def project(self, records: Sequence[Record]) -> None:
-        """As `Projector.project`."""
-        await self._there(self._projector.project, records)
+    async def extend(self, records: Sequence[Record]) -> None:
+        """As `Projector.extend`."""
+        await self._there(self._projector.extend, records)
+
+    async def flush(self) -> None:
+        """As `Projector.flush`."""
+        await self._there(self._projector.flush)
 
     async def read_back(self, start: int, legs_max: int) -> list[Record]:
         """As `Projector.read_back`."""

@@ -91,10 +91,14 @@ class Projector:
         """The last record that the tables contain."""
         self.timestamp = 0
         """The newest timestamp in them. What is not younger survives a crash of PostgreSQL in the tables."""
+        self.handed = 0
+        """The last record that the tables contain once what is being written is committed."""
         self.advanced: Callable[[], None] = lambda: None
         """Called after every commit."""
         self._database = database
         self._sessions: list[Session] = []  # none: what is kept in memory must be read again
+        self._writing: deque[asyncio.Task[None]] = deque()  # a session each, in order of their records
+        self._groups = 0  # begun by these sessions
         self._counters = segments.Counters()
         self._closed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by account ordinal
 
@@ -116,6 +120,8 @@ class Projector:
             raise
         assert cursor is not None
         self.lsn, self.timestamp = cursor
+        self.handed = self.lsn
+        self._groups = 0
 
     async def _connect(self) -> Session:
         session = await self._database.connect(f"tessera {self._database.schema}/{self.shard} projection")
@@ -129,7 +135,12 @@ class Projector:
         return session
 
     async def close(self) -> None:
-        """Ends the sessions."""
+        """Ends the sessions, and whatever they are writing."""
+        for task in self._writing:
+            task.cancel()
+        await asyncio.gather(*self._writing, return_exceptions=True)  # the first error was told already
+        self._writing.clear()
+        self.handed = self.lsn
         while self._sessions:
             await self._sessions.pop().close()
 
@@ -138,23 +149,44 @@ class Projector:
 
         They must follow each other; those that the tables contain already are passed over. A broken session
         is replaced. Raises DatabaseUnreachable (try again later), ProjectionConflict, ProjectionGap; then
-        the last group may be in the tables or not, and `lsn` tells after the next `start` or `project`.
+        the last groups may be in the tables or not, and `lsn` tells after the next `start` or `project`.
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                if not self._sessions:
-                    await self.start()
-                await self._project([record for record in records if record.lsn > self.lsn])
+                await self.extend(records)
+                await self.flush()
                 return
             except ConnectionLost as lost:
-                await self.close()
                 if attempt == ATTEMPTS_MAX:
                     raise DatabaseUnreachable(
                         f"the projection's session broke {attempt} times: {lost}", attempt, 0.0
                     ) from lost
-            except BaseException:
-                await self.close()
-                raise
+
+    async def extend(self, records: Sequence[Record]) -> None:
+        """As `project`, but returns while the last of the records are still being written.
+
+        What goes wrong with those is raised by the next call, or by `flush`; ConnectionLost among it. Then
+        the records after `lsn` must be given again.
+        """
+        try:
+            if not self._sessions:
+                await self.start()
+            following = [record for record in records if record.lsn > self.handed]
+            self._check_sequence(following)
+            for group in _groups(following):
+                await self._begin(group)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def flush(self) -> None:
+        """Returns when all that was given is in the tables."""
+        try:
+            while self._writing:
+                await self._end_oldest()
+        except BaseException:
+            await self.close()
+            raise
 
     async def read_back(self, start: int, legs_max: int) -> list[Record]:
         """Records from the log, from `start` on: as many as come to about `legs_max` legs, at least one if it
@@ -172,23 +204,19 @@ class Projector:
                     break
         return records
 
-    async def _project(self, records: Sequence[Record]) -> None:
-        self._check_sequence(records)
-        writing: deque[asyncio.Task[None]] = deque()
-        try:
-            for number, group in enumerate(_groups(records)):
-                made = await self._make(group)
-                if len(writing) == len(self._sessions):
-                    await writing.popleft()
-                session = self._sessions[number % len(self._sessions)]
-                before = writing[-1] if writing else None
-                writing.append(asyncio.create_task(self._write(session, made, before)))
-            while writing:
-                await writing.popleft()
-        finally:
-            for left in writing:
-                left.cancel()
-            await asyncio.gather(*writing, return_exceptions=True)  # what ended the first ends those after it
+    async def _begin(self, records: Sequence[Record]) -> None:
+        group = await self._make(records)
+        while len(self._writing) >= len(self._sessions):
+            await self._end_oldest()
+        session = self._sessions[self._groups % len(self._sessions)]
+        before = self._writing[-1] if self._writing else None
+        self._writing.append(asyncio.create_task(self._write(session, group, before)))
+        self._groups += 1
+        self.handed = group.last_lsn
+
+    async def _end_oldest(self) -> None:
+        await asyncio.wait([self._writing[0]])
+        self._writing.popleft().result()
 
     async def _make(self, records: Sequence[Record]) -> "_Group":
         """The rows of the next group, but for its legs: those are built as they are sent."""
@@ -234,7 +262,7 @@ class Projector:
             ) from failure
 
     def _check_sequence(self, records: Sequence[Record]) -> None:
-        for expected, record in enumerate(records, self.lsn + 1):
+        for expected, record in enumerate(records, self.handed + 1):
             if record.lsn != expected or record.shard != self.shard:
                 raise ProjectionGap(
                     f"the projection of shard {self.shard} needs record {expected} next, not {record.lsn}",

@@ -15,7 +15,7 @@ from engine.ledger import Ledger
 from engine.record import Record
 from engine.reference import LegFact
 from persistence.database import Database, DatabaseSettings
-from persistence.errors import DatabaseUnreachable, ProjectionConflict, ProjectionGap
+from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, ProjectionGap
 from persistence.projection import Projector
 from persistence.projection_rows import decode_answer
 from tests.faults.proxy import PostgresProxy
@@ -223,6 +223,42 @@ async def test_a_lost_answer_to_a_commit_does_not_project_twice(database: Databa
         assert struck.is_set()
         assert projector.lsn == len(records)
         await projector.close()
+    await assert_projected(database, pair.kernel.ledger, pair.kernel.log)
+
+
+@pytest.mark.parametrize("broken_group", [1, 2, 5])
+async def test_groups_at_work_together_fail_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch, broken_group: int
+) -> None:
+    """Two sessions write; one is gone in the middle of its group. The groups before it are there, none after
+    it is, and the next attempt goes on from there."""
+    monkeypatch.setattr("persistence.projection.GROUP_LEGS_MAX", 30)
+    pair = lived(11, 120)
+    records = await write_log(database, pair.kernel.log)
+    trigger = f"""
+        create sequence groups;
+        create function break_once() returns trigger language plpgsql as $$
+        begin
+            if nextval('groups') = {broken_group} then perform pg_terminate_backend(pg_backend_pid()); end if;
+            return null;
+        end $$;
+        create trigger break_once after insert on leg for each statement execute function break_once();
+    """
+    await rows_of_nothing(database, trigger)
+    projector = Projector(database, 0)
+
+    async def extended() -> None:
+        await projector.extend(records)
+        await projector.flush()
+
+    with pytest.raises(ConnectionLost):
+        await extended()
+    cursor, newest = (await rows(database, "select lsn, timestamp from projection_cursor"))[0]
+    assert projector.handed == projector.lsn == cursor < len(records)
+    assert await rows(database, f"select count(*) from leg where timestamp > {newest}") == [(0,)]
+    await extended()
+    assert projector.lsn == len(records)
+    await projector.close()
     await assert_projected(database, pair.kernel.ledger, pair.kernel.log)
 
 
