@@ -8,9 +8,14 @@ ones no task and no coroutine of their own. Whatever is not usual about it (its 
 to be told to continue, it was sent before the last one was answered, its JSON needs a closer look) goes the
 way of every other request: uvicorn sees the same calls of its parser as if this class were not there.
 
+    data_received         one whole small request, with a head that the parser has seen? then gather it
     on_headers_complete   a short cut? then keep the body, else uvicorn
     on_message_complete   gather it, or start a task; or replay head and body to uvicorn
     answered, failed      write the answer, then uvicorn's own end of a request
+
+Clients send the same head again and again, byte for byte. What the parser made of one holds for the next, as
+long as the parser is between two messages, so those heads are remembered and not parsed again. Nothing else
+may be decided by a head that is remembered than what is remembered with it.
 """
 
 import asyncio
@@ -30,7 +35,12 @@ from gateway.replies import JSON, Reply, problem_reply
 
 SMALL_BODY_BYTES_MAX: Final = 32_768
 """A longer JSON body goes the usual way."""
+HEADS_MAX: Final = 256
+"""Heads that are remembered; when there are more, all are forgotten."""
+HEAD_BYTES_MAX: Final = 1_024
+"""A longer one is parsed every time."""
 _BYTES_MAX: Final = {JSON: SMALL_BODY_BYTES_MAX, ARROW: arrow.BODY_BYTES_MAX}
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _PATHS: Final = {path.encode(): path for path in PATHS}
 _STATUS_LINES: Final = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -38,11 +48,11 @@ _STATUS_LINES: Final = {
 
 
 class _InProgress:
-    """Stands where uvicorn keeps the request it is answering, so that it queues others and ends in
-    peace."""
+    """Stands where uvicorn keeps the request it is answering, so that it queues others and ends in peace. A
+    connection has one, for one request after the other."""
 
     def __init__(self) -> None:
-        self.response_complete = False
+        self.response_complete = True
         self.keep_alive = True  # uvicorn clears it when it shuts down
         self.disconnected = False  # uvicorn sets it when the connection is lost
         self.message_event = asyncio.Event()
@@ -54,6 +64,7 @@ class ShortCut(HttpToolsProtocol):
     engine: Engine
     gatherer: Gatherer
     metrics: HttpMetrics
+    heads: dict[bytes, int]  # of small legs in JSON, and the length of the body they announce
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -63,9 +74,43 @@ class ShortCut(HttpToolsProtocol):
         self._media_type = b""
         self._batch: HotLegs
         self._started = 0.0
+        self._answered = 0.0  # when the last short cut ended
         self._request = _InProgress()
+        self._chunk = b""  # what the parser was given last …
+        self._chunk_begins = True  # … and whether it was between two messages then
+        self._between = True  # whether it is now
+
+    # From the connection
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes are there."""
+        if self._between and self._is_idle():
+            body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+            if self.heads.get(data[:body_at]) == len(data) - body_at:
+                self._path = LEGS
+                self._started = time.perf_counter()
+                if self._gather(data[body_at:]):
+                    return
+        self._chunk, self._chunk_begins = data, self._between
+        super().data_received(data)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """There was no request for long, unless one took a short cut: those do not wind the clock."""
+        self.timeout_keep_alive_task = None
+        if not self._is_idle():
+            return  # its answer sets the clock again
+        left_s = self._answered + self.timeout_keep_alive - time.perf_counter()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     # From the parser
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request is there."""
+        self._between = False
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
@@ -84,6 +129,7 @@ class ShortCut(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is there as a whole."""
+        self._between = self.parser.should_keep_alive()
         if self._body is None:
             super().on_message_complete()
             return
@@ -94,23 +140,42 @@ class ShortCut(HttpToolsProtocol):
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
             return
-        batch = hot_legs.decode(body)
-        if batch is None or not self.gatherer.knows_assets(batch):
+        if self._gather(body):
+            self._remember_head(body)
+        else:
             super().on_headers_complete()
             super().on_body(body)
             super().on_message_complete()
-            return
+
+    def _gather(self, body: bytes) -> bool:
+        """Take a small JSON body with the others, unless it needs a closer look."""
+        batch = hot_legs.decode(body)
+        if batch is None or not self.gatherer.knows_assets(batch):
+            return False
         self._begin()
         self._batch = batch
         self.gatherer.post(batch, self)
+        return True
+
+    def _remember_head(self, body: bytes) -> None:
+        """Remember the head of the request that the parser has just seen, if it came in one piece and
+        alone."""
+        body_at = self._chunk.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        if self._chunk_begins and body_at <= HEAD_BYTES_MAX and self._chunk[body_at:] == body:
+            if len(self.heads) >= HEADS_MAX:
+                self.heads.clear()
+            self.heads[self._chunk[:body_at]] = len(body)
+
+    def _is_idle(self) -> bool:
+        """Whether the last request has been answered, and the client reads its answers."""
+        answered = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+        return answered and not self.flow.write_paused
 
     def _is_usual(self) -> bool:
-        idle = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
         return bool(
-            idle
+            self._is_idle()
             and self.parser.get_method() == b"POST"
             and not self.expect_100_continue
-            and not self.flow.write_paused
             and self.parser.should_keep_alive()
             and self.parser.get_http_version() == "1.1"
             and not self.parser.should_upgrade()
@@ -134,7 +199,7 @@ class ShortCut(HttpToolsProtocol):
         return 0 < length <= _BYTES_MAX.get(media_type, 0)
 
     def _begin(self) -> None:
-        self._request = _InProgress()
+        self._request.response_complete = False
         self.cycle = self._request  # type: ignore[assignment]  # all that uvicorn uses of it is there
 
     # Answers
@@ -161,7 +226,8 @@ class ShortCut(HttpToolsProtocol):
     def _reply(self, reply: Reply) -> None:
         request = self._request
         request.response_complete = True
-        self.metrics.answered("POST", self._path, reply.status, time.perf_counter() - self._started)
+        self._answered = time.perf_counter()
+        self.metrics.answered("POST", self._path, reply.status, self._answered - self._started)
         if request.disconnected or self.transport.is_closing():
             return
         parts = [_STATUS_LINES[reply.status], b"content-type: ", reply.media_type, b"\r\n"]
@@ -173,10 +239,13 @@ class ShortCut(HttpToolsProtocol):
         self.transport.write(b"".join(parts))
         if not request.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
 
 
 def protocol_for(engine: Engine, metrics: HttpMetrics) -> type[ShortCut]:
     """The protocol of connections to `engine`."""
-    known = {"engine": engine, "gatherer": Gatherer(engine), "metrics": metrics}
+    known = {"engine": engine, "gatherer": Gatherer(engine), "metrics": metrics, "heads": {}}
     return type("GatewayProtocol", (ShortCut,), known)
