@@ -11,6 +11,7 @@ from rich.console import Console
 from gateway.options import AsJson, CommandFailed, ExitCode, print_result, reporting_failures
 from simulations.benchmarks.bulk import bulk
 from simulations.benchmarks.kernel import kernel
+from simulations.benchmarks.latency import latency
 from simulations.benchmarks.measurement import (
     FULL,
     SMALL,
@@ -23,12 +24,15 @@ from simulations.benchmarks.measurement import (
     versions,
 )
 from simulations.benchmarks.memory import memory
+from simulations.benchmarks.projection import projection
 from simulations.benchmarks.recovery import recovery
 from simulations.benchmarks.report import Report, print_report, write_files
 
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     "kernel": kernel,
     "bulk": bulk,
+    "latency": latency,
+    "projection": projection,
     "recovery": recovery,
     "memory": memory,
 }

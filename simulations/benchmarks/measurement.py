@@ -172,6 +172,13 @@ def resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_bytes(pid: int) -> int:
+    """The most that a process has had in RAM so far."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kib,) = [line.split()[1] for line in status if line.startswith("VmHWM:")]
+    return int(kib) * 1024
+
+
 def versions() -> dict[str, str]:
     """The releases that took part."""
     return {name: version(name) for name in LIBRARIES}

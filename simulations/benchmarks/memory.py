@@ -1,4 +1,4 @@
-"""Resident memory of idle accounts, in a process of its own so that nothing else is counted."""
+"""Resident memory, of processes that do nothing else."""
 
 import os
 import subprocess
@@ -9,20 +9,44 @@ from typing import Final
 import numpy as np
 
 from engine.ledger import Ledger, LedgerConfig
+from gateway.client import Client
+from simulations.benchmarks.bulk import SEED
+from simulations.benchmarks.driving import DEPTH, closed_loop
 from simulations.benchmarks.measurement import Measurement, Options, books_hash, measured, resident_bytes
+from simulations.benchmarks.mixes import BATCH_LEGS, UNIFORM, Accounts
+from simulations.benchmarks.served import served
 from simulations.benchmarks.workload import Workload
 
 PART: Final = 50_000
+MIB: Final = 1 << 20
 
 
 def memory(options: Options) -> Iterator[Measurement]:
-    """Bytes per idle account: its row, its place in the index, and what growing leaves behind."""
-    command = [sys.executable, "-m", __name__, str(options.scale.idle_accounts)]
+    """Bytes per idle account; and what a served engine takes that has many accounts and remembers many
+    ids."""
+    yield _idle(options.scale.idle_accounts)
+    yield from _loaded(options)
+
+
+def _idle(accounts: int) -> Measurement:
+    """An account's row, its place in the index, and what growing leaves behind."""
+    command = [sys.executable, "-m", __name__, str(accounts)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603  # ourselves
     used, result = answer.split()
-    yield measured(
-        "memory/idle account", "resident", "bytes", [int(used) / options.scale.idle_accounts], result
-    )
+    return measured("memory/idle account", "resident", "bytes", [int(used) / accounts], result)
+
+
+def _loaded(options: Options) -> Iterator[Measurement]:
+    scale = options.scale
+    with served() as engine, Client(engine.url, connections=DEPTH) as client:
+        accounts = Accounts.created(client, scale.idle_accounts)
+        drawn = UNIFORM.drawn(accounts, scale.legs, BATCH_LEGS, np.random.default_rng(SEED))
+        closed_loop(client, UNIFORM, drawn)
+        engine.drain()
+        resident, peak = engine.resident_bytes() / MIB, engine.peak_bytes() / MIB
+        options.tell(f"memory/loaded engine: {resident:,.0f} MiB, at most {peak:,.0f} MiB")
+    yield measured("memory/loaded engine", "resident", "MiB", [resident], engine.books)
+    yield measured("memory/loaded engine", "peak", "MiB", [peak], engine.books)
 
 
 def _grow(accounts: int) -> tuple[int, str]:

@@ -1,74 +1,104 @@
-"""Recovery: from the log's first record to a ledger that can serve, read from PostgreSQL."""
+"""Recovery, from the log alone and from a snapshot; and what taking snapshots costs those who write."""
 
-import asyncio
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from actors.runtime import Engine
+import numpy as np
+
 from actors.settings import Settings
-from engine.ledger import LedgerConfig
-from engine.results import Result
-from engine.shard_state import ShardState
+from actors.shard import empty_state
+from gateway.client import Client
+from persistence import snapshots
 from persistence.database import Database, DatabaseSettings
 from persistence.log_reader import START
 from persistence.recovery import recover, replay_tail
-from simulations.benchmarks.measurement import Measurement, Options, Scale, books_hash, measured
-from simulations.benchmarks.workload import BATCH_LEGS, Workload
+from simulations.benchmarks.bulk import SEED, warm_up
+from simulations.benchmarks.driving import DEPTH, closed_loop
+from simulations.benchmarks.measurement import Measurement, Options, books_hash, measured, same_books, short
+from simulations.benchmarks.mixes import BATCH_LEGS, UNIFORM, Accounts
+from simulations.benchmarks.served import ServedEngine, fresh_folder, prove, served, serving
 
-IN_FLIGHT = 4
+SHARD: Final = 0
+NEVER: Final = 1 << 40
+ALWAYS: Final = 1
+"""Legs after which a snapshot is taken."""
+SNAPSHOT_S: Final = 60
+POLL_S: Final = 0.05
 
 
 def recovery(options: Options) -> Iterator[Measurement]:
-    """Legs a second from the log alone, and seconds to a ready state from a snapshot."""
-    scale = options.scale
-    with tempfile.TemporaryDirectory(prefix="tessera-bench-") as folder:
-        asyncio.run(_fill(Path(folder), scale))
-        rates, seconds, result = _recover(Path(folder), scale)
-    yield measured("recovery/log", "throughput", "legs/s", rates, result)
-    yield measured("recovery/snapshot", "time to ready", "s", seconds, result)
+    """Seconds from PostgreSQL's tables to a state that can serve; and latencies of bulk writes while one
+    snapshot is taken after the other, beside those while none is."""
+    with fresh_folder() as folder:
+        with serving(folder) as engine:
+            _write(engine, options.scale.legs, options.scale.accounts)
+        books = prove(folder).books
+        yield from _recoveries(folder, options, books)
+    yield from _snapshots(options)
 
 
-async def _fill(folder: Path, scale: Scale) -> None:
-    async with Engine.running(Settings(data_dir=folder)) as engine:
-        workload = Workload(scale.accounts)
-        await engine.create_accounts(workload.accounts())
-        sent = 0
-        waiting: set[asyncio.Task[None]] = set()
-
-        async def post(count: int) -> None:
-            answers = await engine.post_legs(workload.simple(count))
-            if (answers.status != Result.CREATED).any():
-                raise AssertionError("a leg of the benchmark was refused")
-
-        while sent < scale.legs or waiting:
-            while sent < scale.legs and len(waiting) < IN_FLIGHT:
-                count = min(BATCH_LEGS, scale.legs - sent)
-                waiting.add(asyncio.create_task(post(count)))
-                sent += count
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-
-
-def _recover(folder: Path, scale: Scale) -> tuple[list[float], list[float], str]:
-    rates, seconds = [], []
-    hashes = set()
+def _recoveries(folder: Path, options: Options, books: str) -> Iterator[Measurement]:
+    rates, alone, quick = [], [], []
     with Database(DatabaseSettings(data_dir=str(folder))) as database:
-        for _ in range(scale.runs):
-            state = _empty()
-            report = replay_tail(database, 0, state, START)
+        for run in range(options.scale.runs):
+            state = empty_state(Settings())
+            report = replay_tail(database, SHARD, state, START)
             rates.append(report.legs / report.seconds)
-            hashes.add(books_hash(state.ledger.accounts))
-            state = _empty()
+            alone.append(report.seconds)
+            same_books([books, books_hash(state.ledger.accounts)])
+            state = empty_state(Settings())
             started = time.perf_counter()
-            recover(database, 0, state)
-            seconds.append(time.perf_counter() - started)
-            hashes.add(books_hash(state.ledger.accounts))
-    (result,) = hashes
-    return rates, seconds, result
+            recover(database, SHARD, state)
+            quick.append(time.perf_counter() - started)
+            same_books([books, books_hash(state.ledger.accounts)])
+            del state
+            options.tell(
+                f"recovery, run {run + 1}: {alone[-1]:.2f} s from the log, {quick[-1]:.2f} s from a snapshot"
+            )
+    size = short(options.scale.legs)
+    yield measured(f"recovery/log {size}", "throughput", "legs/s", rates, books)
+    yield measured(f"recovery/log {size}", "time to ready", "s", alone, books)
+    yield measured(f"recovery/snapshot {size}", "time to ready", "s", quick, books)
 
 
-def _empty() -> ShardState:
-    return ShardState("default", LedgerConfig(hash_seed=1))
+def _snapshots(options: Options) -> Iterator[Measurement]:
+    name = f"recovery/taking snapshots {short(options.scale.bulk_legs[0])}"
+    without: list[float] = []
+    during: list[float] = []
+    books = []
+    for run in range(options.scale.runs):
+        for legs_between, found in ((NEVER, without), (ALWAYS, during)):
+            with served(snapshot_legs=legs_between) as engine:
+                found.append(_write(engine, options.scale.bulk_legs[0], options.scale.accounts))
+                if legs_between == ALWAYS:
+                    _wait_for_snapshot(engine)
+            books.append(engine.books)
+        options.tell(f"{name}, run {run + 1}: p99 {during[-1]:.1f} ms, {without[-1]:.1f} ms without")
+    ratios = [one / other for one, other in zip(during, without, strict=True)]
+    yield measured(name, "batch p99 without", "ms", without, same_books(books))
+    yield measured(name, "batch p99 while taking", "ms", during, same_books(books))
+    yield measured(name, "p99 ratio", "×", ratios, same_books(books))
+
+
+def _write(engine: ServedEngine, legs: int, count: int) -> float:
+    """Write so many legs as fast as it goes; the p99 of a batch in ms."""
+    with Client(engine.url, connections=DEPTH) as client:
+        accounts = Accounts.created(client, count)
+        warm_up(client, accounts)
+        drawn = UNIFORM.drawn(accounts, legs, BATCH_LEGS, np.random.default_rng(SEED))
+        return closed_loop(client, UNIFORM, drawn).percentile_ms(99)
+
+
+def _wait_for_snapshot(engine: ServedEngine) -> None:
+    """Make sure that a snapshot was taken indeed."""
+    deadline = time.monotonic() + SNAPSHOT_S
+    with Database(DatabaseSettings(data_dir=str(engine.folder))) as database:
+        while True:
+            with database.session_sync("tessera bench") as session:
+                if snapshots.manifests(session, SHARD):
+                    return
+            if time.monotonic() > deadline:
+                raise AssertionError("no snapshot was taken")
+            time.sleep(POLL_S)

@@ -48,7 +48,8 @@ def print_report(report: Report, console: Console) -> None:
             *(f"{figure(min(item.runs))} – {figure(max(item.runs))}", peers, item.result_hash[:8]),
         )
         before = item.name
-    console.print(table, width=max(console.width, TABLE_COLUMNS))
+    console.width = max(console.width, TABLE_COLUMNS)
+    console.print(table)
 
 
 def write_files(report: Report, folder: Path) -> None:

@@ -26,7 +26,7 @@ from gateway.client.transport import Transport
 from gateway.options import CommandFailed, ExitCode
 from persistence.embedded import EmbeddedServer
 from simulations.benchmarks.books import Proof
-from simulations.benchmarks.measurement import resident_bytes
+from simulations.benchmarks.measurement import peak_bytes, resident_bytes
 
 END_S: Final = 600
 """How long an engine may take to stop: the projection catches up, and a snapshot is written."""
@@ -81,6 +81,10 @@ class ServedEngine:
         """Memory of the engine's process; PostgreSQL's is not in it."""
         return resident_bytes(self.pid)
 
+    def peak_bytes(self) -> int:
+        """The most that it took so far."""
+        return peak_bytes(self.pid)
+
     def _stop(self) -> None:
         self._transport.close()
         self._process.send_signal(signal.SIGTERM)
@@ -93,23 +97,40 @@ class ServedEngine:
 def served(**settings: object) -> Iterator[ServedEngine]:
     """A fresh engine with these settings (names as in `actors.settings.Settings`), stopped and verified at
     the end. Raises CommandFailed if it can't be started or its books are not in order."""
+    with fresh_folder() as folder:
+        with serving(folder, **settings) as engine:
+            yield engine
+        engine.books = prove(folder, **settings).books
+
+
+@contextmanager
+def serving(folder: Path, **settings: object) -> Iterator[ServedEngine]:
+    """An engine on the database in a folder, stopped at the end. Raises CommandFailed."""
+    engine = _started(folder, settings)
+    try:
+        yield engine
+        engine._stop()
+    finally:
+        if engine._process.poll() is None:
+            engine._process.kill()
+            engine._process.communicate()
+
+
+@contextmanager
+def fresh_folder() -> Iterator[Path]:
+    """A folder for a database, both of which are deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as name:
         folder = Path(name)
         try:
-            engine = _started(folder, settings)
-            try:
-                yield engine
-                engine._stop()
-            finally:
-                if engine._process.poll() is None:
-                    engine._process.kill()
-                    engine._process.communicate()
-            engine.books = prove(folder, settings).books
+            yield folder
         finally:
-            discard(folder)
+            if any(folder.glob("postgres*")):
+                server = EmbeddedServer(folder)
+                server.start()
+                server.destroy()
 
 
-def prove(folder: Path, settings: dict[str, object]) -> Proof:
+def prove(folder: Path, **settings: object) -> Proof:
     """Verify the books in a folder in a process of its own. Raises CommandFailed if they are not in order."""
     done = subprocess.run(  # noqa: S603  # ourselves
         [sys.executable, "-m", "simulations.benchmarks.books", str(folder)],
@@ -124,14 +145,6 @@ def prove(folder: Path, settings: dict[str, object]) -> Proof:
     if not proof.ok:
         raise CommandFailed(ExitCode.FAILED, f"The books are not in order: {'; '.join(proof.problems)}")
     return proof
-
-
-def discard(folder: Path) -> None:
-    """Delete the embedded PostgreSQL of a folder, wherever it is kept."""
-    if any(folder.glob("postgres*")):
-        server = EmbeddedServer(folder)
-        server.start()
-        server.destroy()
 
 
 def _started(folder: Path, settings: dict[str, object]) -> ServedEngine:
