@@ -8,7 +8,7 @@ they see everything before them; history and search are SQL over the projection.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.answers import AccountState, LegAnswers
+from actors.doors import Door, Health
 from actors.errors import InvalidRequest, NotFound
 from actors.handles import AccountHandle, PartyHandle
 from actors.messages import (
@@ -35,7 +36,7 @@ from actors.messages import (
 )
 from actors.metrics import EngineMetrics
 from actors.settings import Settings
-from actors.shard import Shard, empty_state
+from actors.shard import Shard
 from engine.chart import AccountSpec, Chart, ChartError
 from engine.commands import (
     CreateParty,
@@ -58,28 +59,13 @@ from persistence import schema
 from persistence.database import Database
 from persistence.queries import Queries
 from persistence.recovery import Recovered
-from persistence.verify import Report, verify
+from persistence.verify import Report
 
 MESSAGE_WEIGHT_MAX: Final = 16_384
 """Longer lists of commands are sent as several messages."""
 LEGS_PER_BATCH_MAX: Final = 65_536
 
 _T = TypeVar("_T")
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """How a shard is."""
-
-    status: str  # serving, blocked (nothing can be committed now) or stopped
-    reason: str
-    shard: int
-    epoch: int
-    lsn: int  # durable
-    projected_lsn: int
-    projection_lag_legs: int
-    mailbox_weight: int
-    accounts: int
-    open_moves: int
 
 
 class AccountDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,9 +95,10 @@ class Engine:
     def __init__(self, settings: Settings, database: Database, metrics: EngineMetrics) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.queries = Queries(database)  # history, search and reports, over the projection
         self._database = database
         self._chart = Chart(settings.tenant)
-        self._shards: list[Shard] = []
+        self._shards: list[Door] = []
 
     @classmethod
     async def open(cls, settings: Settings, clock: Callable[[], int] = time.time_ns) -> "Engine":
@@ -145,13 +132,12 @@ class Engine:
             for shard in self._shards:
                 await shard.close()
         finally:
+            await self.queries.close()
             await asyncio.to_thread(self._database.stop)
 
     async def ended(self) -> str:
         """Wait until the engine serves no more; returns why."""
-        shard = self._shards[0]
-        await shard.ended.wait()
-        return shard.stopped or ""
+        return await self._home.end()
 
     # Handles
 
@@ -174,7 +160,7 @@ class Engine:
 
     def asset_number(self, code: str) -> int:
         """The asset number of a Thing's code. Raises InvalidRequest if there is no such Thing."""
-        number = self._home.state.directory.asset(code)
+        number = self._home.catalogue.asset(code)
         if not number:
             raise InvalidRequest("asset", f"there is no Thing with the code {code!r}", "the code of a Thing")
         return number
@@ -182,7 +168,7 @@ class Engine:
     def asset_code(self, number: int) -> str:
         """The code of the Thing with that asset number. Raises NotFound."""
         try:
-            return self._home.state.directory.thing(number).code
+            return self._home.catalogue.thing(number).code
         except IndexError as exc:
             raise NotFound("asset", str(number)) from exc
 
@@ -285,23 +271,19 @@ class Engine:
         answer: list[AccountState | None] = await self._home.send(ReadAccounts(ids_column(list(ids))))
         return answer
 
-    @property
-    def queries(self) -> Queries:
-        """History, search and reports, over the projection."""
-        return self._home.queries
-
     async def fence(self) -> int:
         """The position in the log of everything sent before; it is durable, and the log is ours."""
         position: int = await self._home.send(Fence())
         return position
 
+    async def know_assets(self, codes: Iterable[str]) -> None:
+        """Let `asset_number` know these codes if anybody was answered for a Thing that has one."""
+        if not all(map(self._home.catalogue.asset, codes)):
+            await self._home.catch_up()
+
     async def wait_projected(self, lsn: int | None = None) -> int:
         """Wait until SQL shows everything up to `lsn`, or everything answered so far; returns up to where."""
-        target = self._home.durable_lsn if lsn is None else lsn
-        if target > self._home.durable_lsn:
-            raise InvalidRequest("lsn", f"{target} is not in the log", f"at most {self._home.durable_lsn}")
-        await self._home.feed.wait_for(target)
-        return target
+        return await self._home.wait_projected(lsn)
 
     async def capture(self) -> tuple[int, dict[str, Any]]:
         """A consistent copy of the whole state, and the position in the log that it has."""
@@ -310,9 +292,7 @@ class Engine:
 
     async def verify(self, progress: Callable[[int], None] | None = None) -> Report:
         """Prove the books: replay the whole log and compare with memory, projection and snapshots."""
-        live = await self.capture()
-        await self.wait_projected(live[0])
-        return await verify(self._database, 0, lambda: empty_state(self.settings), live, progress)
+        return await self._home.verify(progress)
 
     @property
     def recovery(self) -> Recovered:
@@ -321,22 +301,7 @@ class Engine:
 
     def health(self) -> Health:
         """How the engine is."""
-        shard = self._home
-        status = (
-            "stopped" if shard.stopped is not None else "blocked" if shard.blocked is not None else "serving"
-        )
-        return Health(
-            status=status,
-            reason=shard.stopped or shard.blocked or "",
-            shard=shard.index,
-            epoch=shard.state.epoch,
-            lsn=shard.durable_lsn,
-            projected_lsn=shard.feed.projected_lsn,
-            projection_lag_legs=shard.feed.lag_legs,
-            mailbox_weight=shard.waiting,
-            accounts=shard.state.ledger.account_count,
-            open_moves=len(shard.state.moves.open),
-        )
+        return self._home.health()
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date, before they are read."""
@@ -349,7 +314,7 @@ class Engine:
     # Inside
 
     @property
-    def _home(self) -> Shard:
+    def _home(self) -> Door:
         return self._shards[0]
 
     def _spec(self, key: str) -> AccountSpec:

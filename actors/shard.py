@@ -19,10 +19,11 @@ from typing import Any, Final
 import structlog
 
 from actors.commit import CommitPipeline
-from actors.errors import ActorError, Overloaded, ShardStopped
+from actors.doors import Catalogue, Health
+from actors.errors import ActorError, InvalidRequest, Overloaded, ShardStopped
 from actors.lookups import PatientLookups
 from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
-from actors.messages import Message
+from actors.messages import Capture, Message
 from actors.metrics import ShardMetrics
 from actors.projection_feed import ProjectionFeed
 from actors.projector_thread import ProjectorThread
@@ -37,6 +38,7 @@ from persistence.errors import LogDamaged, PersistenceError
 from persistence.log import Log
 from persistence.projection import Projector
 from persistence.queries import Queries
+from persistence.verify import Report, verify
 
 IDLE_S: Final = 1.0
 """How often an idle shard looks whether holds have expired."""
@@ -150,9 +152,9 @@ class Shard:
         return self._feed
 
     @property
-    def queries(self) -> Queries:
-        """Reads of the shard's projection."""
-        return self._queries
+    def catalogue(self) -> Catalogue:
+        """The Things that there are."""
+        return self._state.directory
 
     @property
     def durable_lsn(self) -> int:
@@ -168,6 +170,47 @@ class Shard:
     def blocked(self) -> str | None:
         """Why nothing can be committed just now."""
         return str(self._pipeline.blocked) if self._pipeline.blocked is not None else None
+
+    async def catch_up(self) -> None:
+        """The catalogue is this shard's own: nothing is missing."""
+
+    async def wait_projected(self, lsn: int | None) -> int:
+        """Wait until SQL shows everything up to `lsn`, or everything answered so far; returns up to where.
+        Raises InvalidRequest for a position that is not in the log."""
+        target = self.durable_lsn if lsn is None else lsn
+        if target > self.durable_lsn:
+            raise InvalidRequest("lsn", f"{target} is not in the log", f"at most {self.durable_lsn}")
+        await self._feed.wait_for(target)
+        return target
+
+    async def verify(self, progress: Callable[[int], None] | None = None) -> Report:
+        """Replay the whole log and compare with memory, projection and snapshots."""
+        live: tuple[int, dict[str, Any]] = await self.send(Capture())
+        await self.wait_projected(live[0])
+        return await verify(self._database, self.index, lambda: empty_state(self._settings), live, progress)
+
+    def health(self) -> Health:
+        """How it is."""
+        status = (
+            "stopped" if self.stopped is not None else "blocked" if self.blocked is not None else "serving"
+        )
+        return Health(
+            status=status,
+            reason=self.stopped or self.blocked or "",
+            shard=self.index,
+            epoch=self._state.epoch,
+            lsn=self.durable_lsn,
+            projected_lsn=self._feed.projected_lsn,
+            projection_lag_legs=self._feed.lag_legs,
+            mailbox_weight=self.waiting,
+            accounts=self._state.ledger.account_count,
+            open_moves=len(self._state.moves.open),
+        )
+
+    async def end(self) -> str:
+        """Wait until it serves no more; returns why."""
+        await self.ended.wait()
+        return self.stopped or ""
 
     async def close(self) -> None:
         """Answer what waits, let the projection catch up, leave a snapshot, and give up the log. A shard that

@@ -15,6 +15,7 @@ import numpy as np
 from actors.messages import Message
 from actors.runtime import AccountDraft, Engine
 from actors.settings import Settings
+from actors.shard import Shard
 from engine.commands import (
     CreateParty,
     CreateThing,
@@ -86,8 +87,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def sent(engine: Engine, message: Message) -> asyncio.Future[Any]:
     """Leave a message in the mailbox, now; the future is its answer."""
+    return shard_of(engine).send(message)
+
+
+def shard_of(engine: Engine) -> Shard:
+    """The only shard of an engine of this process."""
     (shard,) = engine._shards
-    return shard.send(message)
+    assert isinstance(shard, Shard)
+    return shard
 
 
 async def taken(engine: Engine) -> None:

@@ -20,6 +20,7 @@ from tests.fixtures_engine import (
     engine_behind,
     sent,
     settings_of,
+    shard_of,
     struck,
     until,
 )
@@ -37,7 +38,7 @@ async def test_every_commit_is_synced_to_disk(database: Database) -> None:
     async with Engine.running(settings_of(database)) as engine:
         shop = await Shop.opened(engine)
         await engine.wait_projected()
-        log = engine._shards[0]._log
+        log = shard_of(engine)._log
         async with database.session("test") as session, session.transaction():
             await session.execute(b"lock table projection_cursor in share row exclusive mode")
             syncs, commits = await log.wal_syncs(), counted(engine, "commits")
@@ -55,11 +56,11 @@ async def test_a_commit_whose_outcome_is_unknown_happens_once(database: Database
         last = engine.health().lsn
         match fault:
             case "before the record":
-                cut = proxy.cut_before(b"d", RECORD)
+                cut = proxy.cut_before(b"B", RECORD)
             case "before its end":
-                cut = proxy.cut_before(b"c", following=RECORD)
+                cut = proxy.cut_before(b"S", following=RECORD)
             case _:
-                cut = proxy.cut_after(b"c", following=RECORD)
+                cut = proxy.cut_after(b"S", following=RECORD)
         waiting = [sent(engine, SubmitMoves([shop.transfer(1)])) for _ in range(3)]
         await struck(cut)
         waiting += [await accepted(engine, shop) for _ in range(3)]
@@ -121,7 +122,7 @@ async def test_many_losses_in_a_row(database: Database) -> None:
     async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy) as engine:
         shop = await Shop.opened(engine)
         for number in range(8):
-            cut = (proxy.cut_after if number % 2 else proxy.cut_before)(b"c", following=RECORD)
+            cut = (proxy.cut_after if number % 2 else proxy.cut_before)(b"S", following=RECORD)
             answer = await accepted(engine, shop)
             await struck(cut)
             assert (await asyncio.wait_for(answer, BOUND_S))[0].accepted

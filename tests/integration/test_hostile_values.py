@@ -26,7 +26,7 @@ from engine.commands import (
 )
 from engine.entities import Side
 from persistence.database import Database
-from tests.fixtures_engine import BOUND_S, Shop, settings_of
+from tests.fixtures_engine import BOUND_S, Shop, settings_of, shard_of
 
 NUMBERS: Final = (-1, 0, 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64, 2**127, 2**128 - 1, 2**128, 2**200)
 TEXTS: Final = (
@@ -99,7 +99,7 @@ async def shop(database: Database) -> AsyncIterator[Shop]:
     """A shop whose engine has forgotten ids; in the end it must be well."""
     async with Engine.running(settings_of(database, ids_per_generation=8, generations_max=3)) as engine:
         shop = await Shop.opened(engine)
-        while not engine._shards[0].state.ledger.dropped:
+        while not shard_of(engine).state.ledger.dropped:
             await engine.submit([shop.transfer(1) for _ in range(8)])
             await engine.wait_projected()
         yield shop

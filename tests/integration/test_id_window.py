@@ -17,7 +17,7 @@ from engine.commands import MoveAnswer, MoveCommand
 from engine.ids import leg_id, uuid7
 from engine.layout import SECOND_NS, LegColumns, LegFlag
 from persistence.database import Database
-from tests.fixtures_engine import BOUND_S, Clock, Shop, bare_legs, results, settings_of
+from tests.fixtures_engine import BOUND_S, Clock, Shop, bare_legs, results, settings_of, shard_of
 
 WINDOW: Final = {"ids_per_generation": 8, "generations_max": 3, "sweep_interval_ns": 0}
 POST, VOID = int(LegFlag.POST_PENDING), int(LegFlag.VOID_PENDING)
@@ -174,7 +174,7 @@ class Past:
     async def forget(self) -> None:
         """Let the window turn until everything so far is forgotten."""
         engine = self.shop.engine
-        ledger = engine._shards[0].state.ledger
+        ledger = shard_of(engine).state.ledger
         before = ledger.generation
         async with asyncio.timeout(BOUND_S):
             while ledger.dropped <= before:
@@ -238,7 +238,7 @@ async def test_moves_without_legs_are_forgotten_too(
         placed = [shop.order("place") for _ in range(60)]
         for command in placed:
             await asyncio.wait_for(shop.do(command), BOUND_S)
-        assert engine._shards[0].state.ledger.dropped > 3
+        assert shard_of(engine).state.ledger.dropped > 3
     async with running(database, clock) as engine:
         shop.engine = engine
         for command in placed:

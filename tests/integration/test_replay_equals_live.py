@@ -22,7 +22,7 @@ from persistence.errors import DatabaseRefused, LogDamaged, SnapshotTooEarly
 from persistence.log import Log
 from persistence.log_reader import START, LogReader
 from tests.engine_life import Life, empty_state, living
-from tests.fixtures_engine import Clock, Shop, same, settings_of
+from tests.fixtures_engine import Clock, Shop, same, settings_of, shard_of
 
 TURNS = 160
 Ended = tuple[dict[str, Any], int]
@@ -58,8 +58,7 @@ async def resume(database: Database) -> Engine:
 
 def assert_resumed(before: dict[str, Any], engine: Engine) -> None:
     """An engine that was just opened has the state before, but for its opening record."""
-    (shard,) = engine._shards
-    after = shard.state.state()
+    after = shard_of(engine).state.state()
     for part in ("ledger", "directory", "moves"):
         same(before[part], after[part], part)
 
