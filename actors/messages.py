@@ -7,9 +7,12 @@ import numpy.typing as npt
 
 from engine.commands import CreateParty, CreateThing, MoveCommand, UpdateParty
 from engine.layout import AccountColumns, LegColumns
+from engine.open_holds import HoldFilter
 
 LEGS_PER_LINE: Final = 4
 LEGS_BESIDE_LINES: Final = 8
+STEPS_WEIGHT: Final = 64
+"""Of asking where a Move can go: each of its kind's transitions is tried."""
 
 
 def move_weight(command: MoveCommand) -> int:
@@ -119,6 +122,27 @@ class Preview(NamedTuple):
         return move_weight(self.command)
 
 
+class ReadSteps(NamedTuple):
+    """Where a Move stands and can go from there; `request` is a fresh id at its home. Answer: `NextSteps`."""
+
+    move: int
+    request: int
+
+    @property
+    def weight(self) -> int:
+        return STEPS_WEIGHT
+
+
+class ReadHolds(NamedTuple):
+    """Holds in memory, as a filter says. Answer: `HoldPage`."""
+
+    wanted: HoldFilter
+
+    @property
+    def weight(self) -> int:
+        return max(self.wanted.limit, len(self.wanted.ids))
+
+
 class Fence(NamedTuple):
     """Nothing to do. Answer: the LSN of everything sent before, once durable, and proof that the shard is
     ours."""
@@ -146,6 +170,8 @@ Message = (
     | SubmitThings
     | ReadAccounts
     | Preview
+    | ReadSteps
+    | ReadHolds
     | Fence
     | Capture
 )

@@ -28,16 +28,20 @@ from actors.messages import (
     PostLegs,
     Preview,
     ReadAccounts,
+    ReadHolds,
+    ReadSteps,
     SetGuards,
     SubmitMoves,
     SubmitParties,
     SubmitThings,
 )
+from engine import open_holds
 from engine.commands import DirectoryAnswer, MoveAnswer, MoveCommand, Refusal
 from engine.facts import Event
 from engine.layout import ids_column
 from engine.ledger import LegOutcome, LoadedLegs
 from engine.moves import Deferred, LoadedRequests, UnknownRequests
+from engine.next_steps import next_steps
 from engine.outcomes import Prepared
 from engine.record import Record, Rows
 from engine.results import TRANSIENT, Result
@@ -119,6 +123,8 @@ class Turn:
             SubmitThings: self._submit_things,
             ReadAccounts: self._read_accounts,
             Preview: self._preview,
+            ReadSteps: self._read_steps,
+            ReadHolds: self._read_holds,
             Fence: self._fence,
             Capture: self._capture,
         }
@@ -240,8 +246,7 @@ class Turn:
 
     async def _submit_moves(self, letter: Letter) -> None:
         commands: list[MoveCommand] = letter.message.commands
-        unknown = self._state.moves.unknown_requests(commands, self._now)
-        loaded = await self._lookups.find_requests(unknown) if unknown else None
+        loaded = await self._loaded(commands)
         answers: list[Any] = [None] * len(commands)
         self._answers.append((letter, answers))
         for at, command in enumerate(commands):
@@ -273,7 +278,22 @@ class Turn:
 
     async def _preview(self, letter: Letter) -> None:
         await self._flush()
-        self._answers.append((letter, self._state.moves.preview(letter.message.command, self._now)))
+        command: MoveCommand = letter.message.command
+        loaded = await self._loaded([command])
+        self._answers.append((letter, self._state.moves.preview(command, self._now, loaded)))
+
+    async def _read_steps(self, letter: Letter) -> None:
+        await self._flush()
+        message: ReadSteps = letter.message
+        command = MoveCommand(id=message.request, move=message.move)
+        loaded = await self._loaded([command])
+        found = next_steps(self._state.moves, message.move, message.request, self._now, loaded)
+        self._answers.append((letter, found))
+
+    async def _loaded(self, commands: list[MoveCommand]) -> LoadedRequests | None:
+        """What the book has to know before it can judge these commands, and has forgotten."""
+        unknown = self._state.moves.unknown_requests(commands, self._now)
+        return await self._lookups.find_requests(unknown) if unknown else None
 
     # Accounts
 
@@ -310,6 +330,10 @@ class Turn:
             account_state(ledger.accounts[row]) if row >= 0 else None for row in rows
         ]
         self._answers.append((letter, found))
+
+    async def _read_holds(self, letter: Letter) -> None:
+        await self._flush()
+        self._answers.append((letter, open_holds.find(self._state.ledger, letter.message.wanted)))
 
     def _row(self, account: int) -> int:
         row = int(self._state.ledger.lookup(ids_column([account]))[0])

@@ -155,6 +155,30 @@ class MovePreview(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class NextStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A transition of a Move's kind, and whether it could be taken now."""
+
+    name: str
+    target: str  # the state it leads to; "" if it does not lead on from here
+    needs: list[str] = []  # fields that the request must have; `a|b` = one of them
+    takes: list[str] = []  # and those it may have
+    code: str = ""  # why it would be refused now; "" = it would be accepted
+    message: str = ""
+
+
+class NextSteps(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a Move stands, and where it can go from there."""
+
+    move: int
+    kind: str = ""
+    state: str = ""
+    version: int = 0
+    steps: list[NextStep] = []  # every transition of the kind that a client may take somewhere
+    code: str = ""  # why nothing can be said
+    message: str = ""
+    lsn: int = 0
+
+
 class CreateParty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Register a Party. Its id makes this idempotent."""
 

@@ -38,6 +38,14 @@ class Side(StrEnum):
     CREDIT = "credit"
 
 
+class Effect(StrEnum):
+    """What an Entry does: it changes the posted balance, or only what is held of it."""
+
+    POSTED = "posted"
+    HELD = "held"
+    RELEASED = "released"
+
+
 class Party(msgspec.Struct, frozen=True, kw_only=True):
     """Someone or something that exchanges."""
 
@@ -89,3 +97,4 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
     leg: int = 0
     timestamp: int = 0
+    effect: Effect = Effect.POSTED

@@ -159,6 +159,18 @@ class Ledger:
         queries.find_accounts(self._books, _read_only(ids), rows)
         return rows
 
+    @property
+    def holds(self) -> _Array:
+        """All holds in memory, read-only: the open ones, and those resolved lately. Valid until the next
+        command."""
+        return _read_only(self._books.holds[: int(self._books.scalars[shapes.HOLD_COUNT])])
+
+    def find_holds(self, ids: npt.NDArray[np.uint64]) -> _Array:
+        """The holds with these ids, (n, 2), that are in memory; the others are left out."""
+        rows = np.empty(len(ids), np.int64)
+        queries.find_holds(self._books, _read_only(ids), rows)
+        return self.holds[rows[rows >= 0]]
+
     def unknown_ids(self, block: LegBlock, now: int) -> npt.NDArray[np.uint64]:
         """Ids, (k, 2), that are neither in memory nor provably new: look them up, and pass what is found as
         `loaded`. Ids of the legs and of the holds that they name, of Moves' legs too: a client may have used

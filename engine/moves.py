@@ -180,19 +180,31 @@ class MoveBook:
                 made.append(fact)
         return made
 
-    def preview(self, command: MoveCommand, now: int) -> MovePreview:
+    def preview(self, command: MoveCommand, now: int, loaded: LoadedRequests | None = None) -> MovePreview:
         """The Entries that a command would write if it were sent now. Writes nothing."""
-        if self.window.find(command.id) is not None:
+        if self._stored(command.id, loaded) is not None:
             return MovePreview(code=Refusal.ID_INVALID, message="id: this request was answered already")
         try:
-            prepared = self._judged(command, now, None)
+            prepared = self._judged(command, now, loaded)
         except Refused as refusal:
             return MovePreview(code=refusal.code, message=refusal.message)
         if isinstance(prepared, Deferred):
             raise AssertionError("a preview comes after the call that is being put together")
         if prepared.refusal is not None:
             return MovePreview(code=prepared.refusal[0], message=prepared.refusal[1])
-        return preview.of_draft(prepared.draft, prepared.target, self.compile([prepared]), self._ledger)
+        if not prepared.leg_count:
+            return MovePreview(state=prepared.target)
+        return preview.of_prepared(prepared, self.compile([prepared]), self._ledger, now)
+
+    def standing(self, move: int, loaded: LoadedRequests | None = None) -> tuple[str, str, int]:
+        """Kind, state and `seq` of a Move, ended ones too. Raises Refused if there is none."""
+        found = self.open.get(move)
+        if found is not None:
+            return found.kind, found.state, found.seq
+        ended = self._ended(move, loaded)
+        if ended is None:
+            raise self._not_open(move, loaded)
+        return ended.kind, ended.state, ended.seq
 
     def set_generation(self, generation: int, dropped: int) -> None:
         """Turn the window of remembered requests as the ledger's window of ids has turned."""
@@ -371,12 +383,17 @@ class MoveBook:
 
     def _not_open(self, move: int, loaded: LoadedRequests | None) -> Refused:
         text = ids.format_id(move) if 0 < move < ids.ID_MAX else str(move)
-        ended = self.window.find_ended(move)
-        if ended is None and loaded is not None and (fact := loaded.moves.get(move)) is not None:
-            ended = remembered_of(fact)
+        ended = self._ended(move, loaded)
         if ended is not None:
             return Refused(Refusal.MOVE_ENDED, f"move: {text} is {ended.state}; nothing leads on from there")
         return Refused(Refusal.MOVE_NOT_FOUND, f"move: there is no Move {text}")
+
+    def _ended(self, move: int, loaded: LoadedRequests | None) -> Remembered | None:
+        """The last accepted answer about a Move that has ended."""
+        ended = self.window.find_ended(move)
+        if ended is None and loaded is not None and (fact := loaded.moves.get(move)) is not None:
+            return remembered_of(fact)
+        return ended
 
     def _stored(self, request: int, loaded: LoadedRequests | None) -> Remembered | None:
         found = self.window.find(request)
