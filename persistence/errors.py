@@ -164,6 +164,14 @@ class FilterRefused(PersistenceError):
         self.field = field
 
 
+class KeyNotFound(PersistenceError):
+    """There is no API key of that `id`."""
+
+    def __init__(self, message: str, id: str) -> None:
+        super().__init__(message)
+        self.id = id
+
+
 class SnapshotTooEarly(PersistenceError):
     """A snapshot of the state after record `lsn`, which is not in the log."""
 
