@@ -1,5 +1,6 @@
 """Bulk writes over HTTP: batches of 8,189 legs, two on their way at a time, from the Python client."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -55,19 +56,19 @@ def bulk(options: Options) -> Iterator[Measurement]:
     cases = [case for case in cases if options.wants(case.name)]
     runs: dict[Case, list[Figures]] = {case: [] for case in cases}
     books: dict[Case, list[str]] = {case: [] for case in cases}
-    for run in range(options.scale.runs):
-        for life in [[case] for case in cases] if options.scale.fresh else [cases]:
+    for life in options.scale.lives:
+        for share in [[case] for case in cases] if options.scale.fresh else [cases]:
             with served() as engine, Client(engine.url, connections=DEPTH) as client:
                 accounts = Accounts.created(client, options.scale.accounts)
                 warm_up(client, accounts)
-                for case in life:
+                for run, case in itertools.product(life, share):
                     figures = _run(case, engine, client, accounts)
                     runs[case].append(figures)
                     options.tell(
                         f"{case.name}, run {run + 1}: {figures.acknowledged:,.0f} legs/s acknowledged, "
                         f"{figures.drained:,.0f} drained, p99 {figures.p99_ms:.1f} ms"
                     )
-            for case in life:
+            for case in share:
                 books[case].append(engine.books)
     for case in cases:
         for (metric, unit), *values in zip(METRICS, *runs[case], strict=True):

@@ -58,7 +58,12 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     idle_accounts: int
     batches: int  # small ones, at a fixed rate
     requests: int  # transfers one by one, in each run
-    fresh: bool  # an engine and a database of its own for every mix of every run
+    fresh: bool  # an engine and a database of its own for every run of every case
+
+    @property
+    def lives(self) -> list[range]:
+        """The runs, by the engine that they share."""
+        return [range(run, run + 1) for run in range(self.runs)] if self.fresh else [range(self.runs)]
 
 
 SMALL: Final = Scale(
@@ -92,11 +97,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tell: Callable[[str], None]
     tigerbeetle: Path | None = None  # its binary
     pgledger: Path | None = None  # its SQL file
-    cases: frozenset[str] = frozenset()  # the names of measurements that are asked for; empty = all
+    only: str = ""  # how the names of measurements that are asked for begin
 
     def wants(self, name: str) -> bool:
-        """Whether the case with this name is to be measured."""
-        return not self.cases or name in self.cases
+        """Whether the measurement with this name is asked for."""
+        return name.startswith(self.only)
 
 
 Benchmark: TypeAlias = Callable[[Options], Iterator[Measurement]]

@@ -15,40 +15,44 @@ from gateway.client import Client
 from simulations.benchmarks.bulk import SEED, warm_up
 from simulations.benchmarks.driving import DEPTH, closed_loop
 from simulations.benchmarks.measurement import Measurement, Options, measured, same_books
-from simulations.benchmarks.mixes import BATCH_LEGS, UNIFORM, Accounts
+from simulations.benchmarks.mixes import BATCH_LEGS, UNIFORM, Accounts, Drawn
 from simulations.benchmarks.served import ServedEngine, served
 
 LAG_LEGS_MAX: Final = 1_000_000
 SAMPLE_S: Final = 0.05
 NAME: Final = "projection/beside writes"
+METRICS: Final = (("sustained", "legs/s"), ("largest lag", "legs"), ("lag back at 0", "s"))
 
 
 def projection(options: Options) -> Iterator[Measurement]:
     """Legs a second that became visible in SQL while others were written, the longest that SQL was behind,
     and how long it took to catch up after the last write."""
-    legs = options.scale.legs
-    sustained, largest, back, books = [], [], [], []
-    for run in range(options.scale.runs):
+    runs: list[tuple[float, float, float]] = []
+    books = []
+    for life in options.scale.lives:
         with (
             served(projection_lag_legs_max=LAG_LEGS_MAX) as engine,
             Client(engine.url, connections=DEPTH) as client,
         ):
             accounts = Accounts.created(client, options.scale.accounts)
             warm_up(client, accounts)
-            engine.drain()
-            drawn = UNIFORM.drawn(accounts, legs, BATCH_LEGS, np.random.default_rng(SEED))
-            with _Watch(engine) as watch:
-                load = closed_loop(client, UNIFORM, drawn)
-            lag = engine.health()["projection_lag_legs"]
-            drained = engine.drain()
-            sustained.append((load.legs - lag) / (load.ended - load.started))
-            largest.append(max(watch.largest, lag))
-            back.append(drained - load.ended)
-            options.tell(f"{NAME}, run {run + 1}: {sustained[-1]:,.0f} legs/s, {back[-1]:.2f} s to catch up")
+            drawn = UNIFORM.drawn(accounts, options.scale.legs, BATCH_LEGS, np.random.default_rng(SEED))
+            for run in life:
+                runs.append(_run(engine, client, drawn))
+                rate, _, seconds = runs[-1]
+                options.tell(f"{NAME}, run {run + 1}: {rate:,.0f} legs/s, {seconds:.2f} s to catch up")
         books.append(engine.books)
-    yield measured(NAME, "sustained", "legs/s", sustained, same_books(books))
-    yield measured(NAME, "largest lag", "legs", largest, same_books(books))
-    yield measured(NAME, "lag back at 0", "s", back, same_books(books))
+    for (metric, unit), *values in zip(METRICS, *runs, strict=True):
+        yield measured(NAME, metric, unit, values, same_books(books))
+
+
+def _run(engine: ServedEngine, client: Client, drawn: list[Drawn]) -> tuple[float, float, float]:
+    engine.drain()
+    with _Watch(engine) as watch:
+        load = closed_loop(client, UNIFORM, drawn)
+    lag = engine.health()["projection_lag_legs"]
+    drained = engine.drain()
+    return (load.legs - lag) / (load.ended - load.started), max(watch.largest, lag), drained - load.ended
 
 
 class _Watch:

@@ -16,7 +16,15 @@ from persistence.log_reader import START
 from persistence.recovery import recover, replay_tail
 from simulations.benchmarks.bulk import SEED, warm_up
 from simulations.benchmarks.driving import DEPTH, closed_loop
-from simulations.benchmarks.measurement import Measurement, Options, books_hash, measured, same_books, short
+from simulations.benchmarks.measurement import (
+    Measurement,
+    Options,
+    Scale,
+    books_hash,
+    measured,
+    same_books,
+    short,
+)
 from simulations.benchmarks.mixes import BATCH_LEGS, UNIFORM, Accounts
 from simulations.benchmarks.served import ServedEngine, fresh_folder, prove, served, serving
 
@@ -32,8 +40,10 @@ def recovery(options: Options) -> Iterator[Measurement]:
     """Seconds from PostgreSQL's tables to a state that can serve; and latencies of bulk writes while one
     snapshot is taken after the other, beside those while none is."""
     with fresh_folder() as folder:
-        with serving(folder) as engine:
-            _write(engine, options.scale.legs, options.scale.accounts)
+        with serving(folder) as engine, Client(engine.url, connections=DEPTH) as client:
+            accounts = Accounts.created(client, options.scale.accounts)
+            drawn = UNIFORM.drawn(accounts, options.scale.legs, BATCH_LEGS, np.random.default_rng(SEED))
+            closed_loop(client, UNIFORM, drawn)
         books = prove(folder).books
         yield from _recoveries(folder, options, books)
     yield from _snapshots(options)
@@ -68,27 +78,27 @@ def _snapshots(options: Options) -> Iterator[Measurement]:
     without: list[float] = []
     during: list[float] = []
     books = []
-    for run in range(options.scale.runs):
+    for life in options.scale.lives:
         for legs_between, found in ((NEVER, without), (ALWAYS, during)):
             with served(snapshot_legs=legs_between) as engine:
-                found.append(_write(engine, options.scale.bulk_legs[0], options.scale.accounts))
+                found.extend(_latencies(engine, options.scale, len(life)))
                 if legs_between == ALWAYS:
                     _wait_for_snapshot(engine)
             books.append(engine.books)
-        options.tell(f"{name}, run {run + 1}: p99 {during[-1]:.1f} ms, {without[-1]:.1f} ms without")
+        options.tell(f"{name}, run {life.stop}: p99 {during[-1]:.1f} ms, {without[-1]:.1f} ms without")
     ratios = [one / other for one, other in zip(during, without, strict=True)]
     yield measured(name, "batch p99 without", "ms", without, same_books(books))
     yield measured(name, "batch p99 while taking", "ms", during, same_books(books))
     yield measured(name, "p99 ratio", "×", ratios, same_books(books))
 
 
-def _write(engine: ServedEngine, legs: int, count: int) -> float:
-    """Write so many legs as fast as it goes; the p99 of a batch in ms."""
+def _latencies(engine: ServedEngine, scale: Scale, runs: int) -> list[float]:
+    """The p99 of a batch in ms, of so many runs, while legs are written as fast as it goes."""
     with Client(engine.url, connections=DEPTH) as client:
-        accounts = Accounts.created(client, count)
+        accounts = Accounts.created(client, scale.accounts)
         warm_up(client, accounts)
-        drawn = UNIFORM.drawn(accounts, legs, BATCH_LEGS, np.random.default_rng(SEED))
-        return closed_loop(client, UNIFORM, drawn).percentile_ms(99)
+        drawn = UNIFORM.drawn(accounts, scale.bulk_legs[0], BATCH_LEGS, np.random.default_rng(SEED))
+        return [closed_loop(client, UNIFORM, drawn).percentile_ms(99) for _ in range(runs)]
 
 
 def _wait_for_snapshot(engine: ServedEngine) -> None:
