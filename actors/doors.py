@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from actors.log_follower import LogFollower
 from actors.messages import Message
 from persistence.recovery import Recovered
 from persistence.verify import Report
@@ -74,6 +75,9 @@ class Door(Protocol):
     async def wait_projected(self, lsn: int | None) -> int:
         """Wait until SQL shows everything up to `lsn`, or everything answered so far; returns up to where.
         Raises InvalidRequest for a position that is not in the log."""
+
+    def follow(self, after: int) -> LogFollower:
+        """Follow the committed log from a position on. Raises InvalidRequest for one that is not in it."""
 
     async def verify(self, progress: Callable[[int], None] | None = None) -> Report:
         """Replay the whole log and compare with memory, projection and snapshots."""

@@ -20,6 +20,7 @@ from actors.answers import AccountState, LegAnswers
 from actors.doors import Door, Health
 from actors.errors import InvalidRequest, NotFound
 from actors.handles import AccountHandle, PartyHandle
+from actors.log_follower import LogFollower
 from actors.messages import (
     Capture,
     CreateAccounts,
@@ -271,6 +272,24 @@ class Engine:
         answer: list[AccountState | None] = await self._home.send(ReadAccounts(ids_column(list(ids))))
         return answer
 
+    def log_ends(self) -> list[int]:
+        """The last committed record of every shard."""
+        return [shard.health().lsn for shard in self._shards]
+
+    def follow(self, shard: int, after: int) -> LogFollower:
+        """Follow a shard's committed log: every record after a position, once, in order. Raises
+        InvalidRequest for a shard or a position that there is not."""
+        return self._door(shard).follow(after)
+
+    async def wait_shown(self, shard: int, lsn: int) -> None:
+        """Wait until SQL shows everything of a shard up to a position."""
+        await self._door(shard).wait_projected(lsn)
+
+    @property
+    def database(self) -> Database:
+        """Where the log is, for what is kept beside it."""
+        return self._database
+
     async def fence(self) -> int:
         """The position in the log of everything sent before; it is durable, and the log is ours."""
         position: int = await self._home.send(Fence())
@@ -316,6 +335,11 @@ class Engine:
     @property
     def _home(self) -> Door:
         return self._shards[0]
+
+    def _door(self, shard: int) -> Door:
+        if not 0 <= shard < len(self._shards):
+            raise InvalidRequest("shard", f"there is no shard {shard}", f"0 to {len(self._shards) - 1}")
+        return self._shards[shard]
 
     def _spec(self, key: str) -> AccountSpec:
         try:

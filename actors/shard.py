@@ -19,8 +19,10 @@ from typing import Any, Final
 import structlog
 
 from actors.commit import CommitPipeline
+from actors.committed_tail import CommittedTail
 from actors.doors import Catalogue, Health
 from actors.errors import ActorError, InvalidRequest, Overloaded, ShardStopped
+from actors.log_follower import LogFollower
 from actors.lookups import PatientLookups
 from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
 from actors.messages import Capture, Message
@@ -36,6 +38,7 @@ from persistence import recovery, snapshots
 from persistence.database import Database
 from persistence.errors import LogDamaged, PersistenceError
 from persistence.log import Log
+from persistence.log_pages import LogPages
 from persistence.projection import Projector
 from persistence.queries import Queries
 from persistence.verify import Report, verify
@@ -78,6 +81,8 @@ class Shard:
             log, recovered.lsn, settings.turns_in_flight_max, self._committed, self._fail
         )
         self._feed = ProjectionFeed(projector, recovered.lsn)
+        self._tail = CommittedTail(index, recovered.lsn)
+        self._pages = LogPages(database, index)
         self._swept_at = 0  # when expired holds were last looked for
         self._legs_since_snapshot = recovered.legs
         self._follower: asyncio.Task[None] | None = None  # builds a snapshot
@@ -183,6 +188,12 @@ class Shard:
         await self._feed.wait_for(target)
         return target
 
+    def follow(self, after: int) -> LogFollower:
+        """Follow the committed log from a position on. Raises InvalidRequest for one that is not in it."""
+        if not 0 <= after <= self.durable_lsn:
+            raise InvalidRequest("lsn", f"{after} is not in the log", f"at most {self.durable_lsn}")
+        return LogFollower(self.index, self._tail, self._pages, after)
+
     async def verify(self, progress: Callable[[int], None] | None = None) -> Report:
         """Replay the whole log and compare with memory, projection and snapshots."""
         live: tuple[int, dict[str, Any]] = await self.send(Capture())
@@ -227,8 +238,10 @@ class Shard:
         await self._feed.close(ShardStopped(self.index, self.stopped), drain=graceful)
         if graceful:
             await self._leave_snapshot()
+        self._tail.end(self.stopped)
         await self._log.close()
         await self._queries.close()
+        await self._pages.close()
         self.ended.set()
 
     # The turn loop
@@ -242,6 +255,7 @@ class Shard:
         self._state.advance(opening, chain_hash(payload))
         self._pipeline.durable_lsn = opening.lsn
         self._feed.add([opening])
+        self._tail.add([opening])
         self._turns = asyncio.create_task(self._run(), name=f"shard-{self.index}")
 
     async def _run(self) -> None:
@@ -308,6 +322,7 @@ class Shard:
 
     def _committed(self, records: list[Record]) -> None:
         self._feed.add(records)
+        self._tail.add(records)
         self._metrics.committed(len(records))
         if self._legs_since_snapshot >= self._settings.snapshot_legs and self._follower is None:
             self._legs_since_snapshot = 0
@@ -320,6 +335,7 @@ class Shard:
         self.stopped = str(failure) or repr(failure)
         error = ShardStopped(self.index, self.stopped)
         self._mailbox.close(self.stopped)
+        self._tail.end(self.stopped)
         while letters := self._mailbox.take(self._settings.turn_weight_max):
             self._refuse(letters, error)
         for reply in self._pipeline.take_unanswered():

@@ -74,7 +74,13 @@ class LogReader:
 
     def _next_batch(self) -> list[Logged] | None:
         rows = next(self._rows, None)
-        return None if rows is None else [self._link(*row) for row in rows]
+        if rows is None:
+            return None
+        batch = []
+        for row in rows:
+            batch.append(linked(self._shard, self._at, row))
+            self._at = batch[-1].head
+        return batch
 
     def _fetch(self) -> Generator[list[_RawRow], None, None]:
         statement = sql.SQL(statements("log")["read"].decode()).format(
@@ -94,27 +100,29 @@ class LogReader:
             if rows:
                 yield rows
 
-    def _link(self, lsn: int, epoch: int, payload: bytes) -> Logged:
-        at = self._at
-        if lsn != at.lsn + 1:
-            raise LogDamaged(f"record {at.lsn + 1} is missing: {lsn} comes next", self._shard, at.lsn + 1)
-        try:
-            record = decode(payload)
-        except CorruptRecord as corrupt:
-            raise LogDamaged(f"record {lsn} is damaged: {corrupt}", self._shard, lsn) from corrupt
-        if (record.shard, record.lsn, record.epoch) != (self._shard, lsn, epoch):
-            raise LogDamaged(
-                f"the row of record {lsn} of epoch {epoch} holds record {record.lsn} of epoch {record.epoch} "
-                f"of shard {record.shard}",
-                self._shard,
-                lsn,
-            )
-        if epoch < at.epoch:
-            raise LogDamaged(f"record {lsn} is of epoch {epoch}, after epoch {at.epoch}", self._shard, lsn)
-        if at.chain and record.previous != at.chain:
-            raise LogDamaged(f"record {lsn} is not chained to the record before it", self._shard, lsn)
-        self._at = Head(lsn, epoch, chain_hash(payload))
-        return Logged(record, self._at, len(payload))
+
+def linked(shard: int, at: Head, row: _RawRow) -> Logged:
+    """The record in a row of the log, checked to be the one that follows `at`; an empty `at.chain` fits every
+    record. Raises LogDamaged."""
+    lsn, epoch, payload = row
+    if lsn != at.lsn + 1:
+        raise LogDamaged(f"record {at.lsn + 1} is missing: {lsn} comes next", shard, at.lsn + 1)
+    try:
+        record = decode(payload)
+    except CorruptRecord as corrupt:
+        raise LogDamaged(f"record {lsn} is damaged: {corrupt}", shard, lsn) from corrupt
+    if (record.shard, record.lsn, record.epoch) != (shard, lsn, epoch):
+        raise LogDamaged(
+            f"the row of record {lsn} of epoch {epoch} holds record {record.lsn} of epoch {record.epoch} "
+            f"of shard {record.shard}",
+            shard,
+            lsn,
+        )
+    if epoch < at.epoch:
+        raise LogDamaged(f"record {lsn} is of epoch {epoch}, after epoch {at.epoch}", shard, lsn)
+    if at.chain and record.previous != at.chain:
+        raise LogDamaged(f"record {lsn} is not chained to the record before it", shard, lsn)
+    return Logged(record, Head(lsn, epoch, chain_hash(payload)), len(payload))
 
 
 def _row(message: bytes) -> _RawRow:
