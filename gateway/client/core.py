@@ -18,7 +18,7 @@ from gateway.client import columns as cols
 from gateway.client.answers import Answers, decode
 from gateway.client.columns import LEGS, Columns, Given, Kind
 from gateway.client.errors import InvalidColumns, RequestRefused
-from gateway.client.ids import new_ids
+from gateway.client.ids import Sequence, new_ids
 from gateway.client.transport import Response, Transport
 
 BATCH_ROWS: Final = 8_190
@@ -46,7 +46,7 @@ class Core:
             raise ValueError(f"batch_rows is {batch_rows}; a request takes 1 to {ROWS_MAX} rows")
         self.transport = transport
         self._batch_rows = batch_rows
-        self._random = random
+        self._sequence = Sequence.drawn(random)
         self._assets: dict[str, int] = {}
 
     # Bulk
@@ -57,7 +57,7 @@ class Core:
         if kind is LEGS and "id" not in columns:
             count = len(next(iter(columns.values()), ()))
             columns["id"] = new_ids(
-                count, columns.get("debit"), columns.get("pending_id"), random=self._random
+                count, columns.get("debit"), columns.get("pending_id"), sequence=self._sequence
             )
         if "id" not in columns:
             raise InvalidColumns("id", "it is missing")
@@ -158,7 +158,7 @@ class Core:
 
     def new_id(self) -> str:
         """A new id for a request, as UUID text."""
-        return format_id(ids_list(new_ids(1, random=self._random))[0])
+        return format_id(ids_list(new_ids(1, sequence=self._sequence))[0])
 
 
 def _json(response: Response) -> Json:

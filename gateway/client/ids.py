@@ -1,5 +1,6 @@
 """Ids by the thousand: arrays of shape (n, 2), the upper and the lower 64 bits of each."""
 
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -16,11 +17,35 @@ Ids = npt.NDArray[np.uint64]
 
 _VERSION: Final = np.uint64(7 << 12)
 _VARIANT: Final = np.uint64(1 << 63)
-_FREE_BITS: Final = np.uint64((1 << 62) - 1)
+_NUMBERS: Final = 1 << 62
+_FREE_BITS: Final = np.uint64(_NUMBERS - 1)
 _BUCKET: Final = np.uint64(0xFFF)
 _BUCKET_SHIFT: Final = np.uint64(52)
 _ID_BYTES: Final = 16
 _NANOSECONDS_PER_MILLISECOND: Final = 1_000_000
+
+
+class Sequence:
+    """The lower halves of a client's ids: they count up from a random start. So ids of one home sort as they
+    were made, which is what indexes like, and those of a batch are near each other, which the log takes less
+    room for. Safe for threads."""
+
+    def __init__(self, start: int) -> None:
+        self._next = start
+        self._lock = threading.Lock()
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator) -> "Sequence":
+        """One that starts anywhere."""
+        return cls(int(random.integers(0, _NUMBERS)))
+
+    def take(self, count: int) -> npt.NDArray[np.uint64]:
+        """The next ones."""
+        with self._lock:
+            start = self._next
+            self._next = (start + count) % _NUMBERS
+        numbers: npt.NDArray[np.uint64] = np.arange(start, start + count, dtype=np.uint64)
+        return numbers & _FREE_BITS | _VARIANT
 
 
 def new_ids(
@@ -29,20 +54,27 @@ def new_ids(
     pending_id: Ids | None = None,
     unix_ms: int | None = None,
     random: np.random.Generator | None = None,
+    sequence: Sequence | None = None,
 ) -> Ids:
     """Fresh UUIDv7s for legs: of now, at home where each leg's debit account is, or its hold where that is
-    left to be inherited. With several shards, a leg has to carry its home in its id."""
+    left to be inherited. With several shards, a leg has to carry its home in its id.
+
+    Within one call they count up from a random start, or go on in `sequence`."""
     if unix_ms is None:
         unix_ms = time.time_ns() // _NANOSECONDS_PER_MILLISECOND
-    random = np.random.default_rng() if random is None else random
-    bucket = np.zeros(count, np.uint64)
-    if pending_id is not None:
-        bucket = pending_id[:, 0] & _BUCKET
-    if debit is not None:
-        bucket = np.where(debit[:, 0] | debit[:, 1], debit[:, 0] >> _BUCKET_SHIFT, bucket)
+    if sequence is None:
+        sequence = Sequence.drawn(np.random.default_rng() if random is None else random)
     ids = np.empty((count, 2), np.uint64)
-    ids[:, 0] = np.uint64(unix_ms << 16) | _VERSION | bucket
-    ids[:, 1] = _VARIANT | random.integers(0, 1 << 62, count, np.uint64) & _FREE_BITS
+    ids[:, 0] = np.uint64(unix_ms << 16) | _VERSION
+    if debit is None:
+        if pending_id is not None:
+            ids[:, 0] |= pending_id[:, 0] & _BUCKET
+    else:
+        home = debit[:, 0] >> _BUCKET_SHIFT
+        if pending_id is not None:
+            home = np.where(debit[:, 0] | debit[:, 1], home, pending_id[:, 0] & _BUCKET)
+        ids[:, 0] |= home
+    ids[:, 1] = sequence.take(count)
     return ids
 
 

@@ -84,8 +84,8 @@ class Drawn(NamedTuple):
     def columns(self) -> dict[str, Any]:
         """As the client takes it."""
         return {
-            "debit": self.accounts.open[self.debit],
-            "credit": self.accounts.open[self.credit],
+            "debit": self.accounts.open.take(self.debit, axis=0),
+            "credit": self.accounts.open.take(self.credit, axis=0),
             "amount": self.amount,
             "asset": self.accounts.asset,
             "code": CODE,

@@ -30,6 +30,7 @@ from gateway.client import (
     to_uuids,
 )
 from gateway.client.columns import ACCOUNTS, LEGS, batches, chains, columns_of, stream
+from gateway.client.ids import Sequence
 from gateway.client.transport import refusal
 
 NUMBERS = {"GBP": 1, "EUR": 2}
@@ -67,6 +68,20 @@ def test_seeded_ids_repeat_and_others_do_not() -> None:
     one, other = (new_ids(9, unix_ms=1, random=np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(one, other)
     assert not np.array_equal(new_ids(9), new_ids(9))
+
+
+def test_ids_of_one_millisecond_sort_as_they_were_made() -> None:
+    ids = ids_list(new_ids(300, unix_ms=5))
+    assert ids == sorted(ids)
+    assert ids[-1] - ids[0] == 299
+
+
+def test_a_sequence_goes_on_and_starts_again_after_its_last_number() -> None:
+    sequence = Sequence((1 << 62) - 5)
+    first, second = (ids_list(new_ids(4, unix_ms=5, sequence=sequence)) for _ in range(2))
+    assert second[0] == first[-1] + 1
+    assert all(is_uuid7(id) for id in second)
+    assert [id % (1 << 62) for id in second] == [(1 << 62) - 1, 0, 1, 2]
 
 
 @pytest.mark.parametrize(
