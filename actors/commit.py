@@ -64,8 +64,9 @@ class _Turn(NamedTuple):
 class CommitPipeline:
     """Appends a shard's records to its log in order and gives answers when they are durable.
 
-    `on_durable` sees every durable batch of records (for the projection); `on_failure` is called once, with
-    the reason, when the pipeline gives up. `turns_max` bounds how many turns may wait.
+    `on_durable` sees every durable batch of records (for the projection); `on_answered` is called whenever
+    turns have been answered; `on_failure` once, with the reason, when the pipeline gives up. `turns_max`
+    bounds how many turns may wait.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class CommitPipeline:
         durable_lsn: int,
         turns_max: int,
         on_durable: Callable[[list[Record]], None],
+        on_answered: Callable[[], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._log = log
         self._turns_max = turns_max
         self._on_durable = on_durable
+        self._on_answered = on_answered
         self._on_failure = on_failure
         self._waiting: deque[_Turn] = deque()  # in order, none of them in flight
         self._in_flight: list[_Turn] = []  # in the round trip that is on its way
@@ -189,3 +192,4 @@ class CommitPipeline:
         for turn in batch:
             for reply in turn.replies:
                 reply.give()
+        self._on_answered()

@@ -3,7 +3,7 @@ waits."""
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from actors.errors import Overloaded, ShardStopped
@@ -33,6 +33,7 @@ class Mailbox:
         self._letters: deque[Letter] = deque()
         self._weight = 0  # sum over waiting letters
         self._arrived = asyncio.Event()  # set while letters wait or the mailbox is closed
+        self._changed = asyncio.Event()  # set by whatever may be a reason to look again
         self._closed: str | None = None  # why, once closed
 
     def __len__(self) -> int:
@@ -58,6 +59,7 @@ class Mailbox:
         self._letters += letters
         self._weight += weight
         self._arrived.set()
+        self._changed.set()
         return [letter.answer for letter in letters]
 
     async def wait(self, timeout_s: float | None) -> None:
@@ -67,6 +69,17 @@ class Mailbox:
                 await self._arrived.wait()
         except TimeoutError:
             return
+
+    async def wait_for_more(self, weight: int, patient: Callable[[], bool]) -> None:
+        """Return once so much waits, the mailbox is closed, or `patient` says no more: it is asked again
+        whenever letters arrive, and after `wake`."""
+        while self._weight < weight and self._closed is None and patient():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let who waits for more look again."""
+        self._changed.set()
 
     def take(self, weight_max: int) -> list[Letter]:
         """The letters for one turn, oldest first: at least one if any waits, else up to `weight_max` in
@@ -87,6 +100,7 @@ class Mailbox:
         """Refuse letters from now on, for the first reason given. What waits already may still be taken."""
         self._closed = self._closed or reason
         self._arrived.set()
+        self._changed.set()
 
     @property
     def closed(self) -> bool:

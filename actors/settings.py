@@ -18,6 +18,7 @@ _AT_LEAST: Final = {
     "mailbox_messages_max": 1,
     "mailbox_weight_max": 1,
     "turn_weight_max": 1,
+    "turn_weight_min": 0,
     "turns_in_flight_max": 1,
     "projection_lag_legs_max": 1,
     "ids_per_generation": 1,
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mailbox_messages_max: int = 20_000  # messages that may wait in a shard's mailbox
     mailbox_weight_max: int = 1_000_000  # legs, Moves and reads in those messages
     turn_weight_max: int = 65_536  # legs, Moves and reads that one turn takes
+    turn_weight_min: int = 256  # with less, a turn waits for more while a commit is on its way
     turns_in_flight_max: int = 4  # turns that may wait for their commit
     projection_lag_legs_max: int = 20_000_000  # beyond it new work is refused until SQL has caught up
     ids_per_generation: int = 1 << 22  # ids remembered in one generation of the id window

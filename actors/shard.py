@@ -78,7 +78,12 @@ class Shard:
         self._lookups = PatientLookups(self._queries)
         self._mailbox = Mailbox(index, settings.mailbox_messages_max, settings.mailbox_weight_max)
         self._pipeline = CommitPipeline(
-            log, recovered.lsn, settings.turns_in_flight_max, self._committed, self._fail
+            log,
+            recovered.lsn,
+            settings.turns_in_flight_max,
+            self._committed,
+            self._mailbox.wake,
+            self._fail,
         )
         self._feed = ProjectionFeed(projector, recovered.lsn)
         self._tail = CommittedTail(index, recovered.lsn)
@@ -264,6 +269,7 @@ class Shard:
             while self.stopped is None:
                 await self._pipeline.room()
                 await self._mailbox.wait(IDLE_S)
+                await self._mailbox.wait_for_more(self._settings.turn_weight_min, self._is_committing)
                 letters = self._mailbox.take(self._settings.turn_weight_max)
                 if not letters and self._mailbox.closed:
                     return
@@ -274,6 +280,10 @@ class Shard:
             self._fail(failure)
         finally:
             self._refuse(letters, ShardStopped(self.index, self.stopped or "its turn was interrupted"))
+
+    def _is_committing(self) -> bool:
+        """Whether a turn would wait for the one before it anyway, and may as well take more then."""
+        return self._pipeline.unanswered > 0
 
     async def _run_turn(self, letters: list[Letter]) -> None:
         started = time.perf_counter()

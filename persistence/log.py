@@ -5,7 +5,8 @@ The protocol:
     open      lock (a session advisory lock, in a statement of its own) → end what the last holder left at
               work → head (in a later statement than the lock, so that it shows what the last holder
               committed) → the caller appends an opening record (head + 1, epoch + 1)
-    append    records in order, in one COPY, which is one commit; when it returns they are on disk
+    append    records in order, in one COPY or, a small one alone, one INSERT, which is one commit; when it
+              returns they are on disk
     confirm   one round trip on the same session: it answers only while the lock is still ours
     resolve   after OutcomeUnknown: a new session takes the lock again, once the old one is gone, and compares
               the end of the log with the records that were not acknowledged
@@ -55,6 +56,8 @@ RESOLVE_PAUSE_S: Final = 0.1
 _SQL: Final = statements("log")
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
+_SHARD: Final = struct.Struct("!h")
+_POSITION: Final = struct.Struct("!q")
 _ROW: Final = struct.Struct(
     "!hihiqiqi"
 )  # fields, then each with its size: shard, lsn, epoch; the payload's size
@@ -140,14 +143,13 @@ class Log:
         first, last = records[0][0], records[-1][0]
         self._check_usable(first, last)
         self._check_sequence(records)
-        session, warnings = self._writer.session, self._writer.warnings
+        warnings = self._writer.warnings
         warnings.clear()
         with self._judged(first, last):
-            async with session.cursor() as cursor:
-                async with cursor.copy(_SQL["append"]) as copy:
-                    for block in _copy_blocks(self.shard, records):
-                        await copy.write(block)
-                assert cursor.rowcount == len(records)
+            if len(records) == 1 and len(records[0][2]) <= _JOINED_BYTES_MAX:
+                await self._writer.insert(_values(self.shard, records[0]))
+            else:
+                await self._copy(records)
         if warnings:
             # Such as a cancelled wait for a synchronous standby: it is committed here, but not there.
             self._usable = False
@@ -272,6 +274,13 @@ class Log:
 
     # Appending
 
+    async def _copy(self, records: Sequence[Entry]) -> None:
+        async with self._writer.session.cursor() as cursor:
+            async with cursor.copy(_SQL["append"]) as copy:
+                for block in _copy_blocks(self.shard, records):
+                    await copy.write(block)
+            assert cursor.rowcount == len(records)
+
     def _check_usable(self, first: int, last: int) -> None:
         if self._ended is not None:
             raise self._ended
@@ -369,6 +378,12 @@ def _heed_cancellation(error: Exception) -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError from error
+
+
+def _values(shard: int, record: Entry) -> tuple[bytes, ...]:
+    """A record's columns in binary."""
+    lsn, epoch, payload = record
+    return _SHARD.pack(shard), _POSITION.pack(lsn), _POSITION.pack(epoch), payload
 
 
 def _copy_blocks(shard: int, records: Sequence[Entry]) -> Iterator[bytes]:

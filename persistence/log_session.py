@@ -10,10 +10,13 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 import psycopg
+from psycopg import generators
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 
 from persistence.database import Database, Session, translated
 from persistence.errors import DatabaseRefused, Deposed, LockHeld, LogUnavailable
@@ -31,6 +34,8 @@ HELPERS: Final = ("lookups", "projection", "queries", "reader", "room", "snapsho
 """What a shard's other sessions are called, after its name."""
 
 _SQL: Final = statements("log")
+_INSERT: Final = b"append_one"
+_BINARY: Final = [Format.BINARY] * 4
 
 
 class Backend(NamedTuple):
@@ -50,6 +55,7 @@ class LogSession:
         self.warnings: list[str] = []
         self._shard = shard
         self._schema = schema
+        self._prepared = False
         lock_class = LOCK_CLASS ^ zlib.crc32(schema.encode())
         self._key = (lock_class - (1 << 32 if lock_class >= 1 << 31 else 0), shard)
         session.add_notice_handler(self._notice)
@@ -72,6 +78,18 @@ class LogSession:
     async def close(self) -> None:
         """Ends the session; the server drops the lock when it notices."""
         await self.session.close()
+
+    async def insert(self, values: Sequence[bytes]) -> None:
+        """Runs `append_one`, without a cursor, which would take longer than PostgreSQL does. Raises
+        psycopg.Error."""
+        session, pgconn = self.session, self.session.pgconn
+        async with session.lock:
+            if not self._prepared:
+                pgconn.send_prepare(_INSERT, _SQL["append_one"])
+                _check(await session.wait(generators.execute(pgconn)))
+                self._prepared = True
+            pgconn.send_query_prepared(_INSERT, values, _BINARY, Format.BINARY)
+            _check(await session.wait(generators.execute(pgconn)))
 
     async def lock(self, takeover: bool, wait_s: float) -> None:
         """Takes the lock, ending the holder's session if `takeover`. Raises LockHeld."""
@@ -142,6 +160,13 @@ class LogSession:
     async def _terminate(self, holder: Backend) -> None:
         with translated():
             await self.session.execute(_SQL["terminate"], (holder.pid,))
+
+
+def _check(results: Sequence[PGresult]) -> None:
+    """Raises psycopg.Error unless the only result is one of success."""
+    (result,) = results
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result)
 
 
 async def row(session: Session, statement: bytes, values: tuple[object, ...] = ()) -> tuple[Any, ...]:

@@ -58,6 +58,11 @@ select wal_partitions(%s, %s);
 -- The records of one commit.
 copy wal (shard, lsn, epoch, payload) from stdin (format binary);
 
+-- name: append_one
+-- A single small record: prepared once, it takes one round trip where the stream takes two. It runs as libpq has
+-- it, so its parameters are numbered.
+insert into wal (shard, lsn, epoch, payload) values ($1, $2, $3, $4);
+
 -- name: read
 -- The records of a shard in order, as a stream; both ends are included.
 copy (select lsn, epoch, payload from wal where shard = {shard} and lsn between {first} and {last} order by lsn)

@@ -1,8 +1,9 @@
 """A proxy before PostgreSQL that loses sessions at a chosen message, as a failing network would.
 
 It knows PostgreSQL's message framing on a Unix socket: after the first message, which has no type, each one
-is a type byte, a size and content. Types used here: `d` CopyData, `c` CopyDone; `K` in an answer is the
-process id that the server tells its client.
+is a type byte, a size and content. Types used here: `d` CopyData, `c` CopyDone; `B` Bind and `S` Sync, the
+first and the last one of a prepared statement; `K` in an answer is the process id that the server tells its
+client.
 
     async with PostgresProxy(server_dsn) as proxy:
         cut = proxy.cut_before(b"c")          # the commit will not arrive
@@ -15,6 +16,8 @@ process id that the server tells its client.
 import asyncio
 import shutil
 import tempfile
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,6 +25,8 @@ from typing import Final, Self
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 PORT: Final = 5432
+MESSAGES_BEFORE: Final = 3
+"""How many messages are just before another one: a Sync comes after Bind, Describe and Execute."""
 _HEADER_BYTES: Final = 5
 
 
@@ -72,7 +77,7 @@ class PostgresProxy:
 
     def cut_before(self, message: bytes, holding: bytes = b"", following: bytes = b"") -> asyncio.Event:
         """Drops the session instead of forwarding the next such message, with `holding` in its content, in a
-        session whose message before it has `following` in its content."""
+        session where one of the messages just before it has `following` in its content."""
         return self._set(_Fault(message, holding, following, "cut before"))
 
     def cut_after(self, message: bytes, holding: bytes = b"", following: bytes = b"") -> asyncio.Event:
@@ -97,11 +102,13 @@ class PostgresProxy:
         self._fault = fault
         return fault.struck
 
-    def _due(self, message: bytes, content: bytes, before: bytes) -> _Fault | None:
+    def _due(self, message: bytes, content: bytes, before: Iterable[bytes]) -> _Fault | None:
         fault = self._fault
         if fault is None or message != fault.message:
             return None
-        if fault.holding not in content or fault.following not in before:
+        if fault.holding not in content:
+            return None
+        if fault.following and not any(fault.following in earlier for earlier in before):
             return None
         self._fault = None
         return fault
@@ -134,12 +141,12 @@ class PostgresProxy:
         try:
             size = await reader.readexactly(4)
             writer.write(size + await reader.readexactly(int.from_bytes(size, "big") - 4))
-            before = b""
+            before: deque[bytes] = deque(maxlen=MESSAGES_BEFORE)
             while True:
                 header = await reader.readexactly(_HEADER_BYTES)
                 content = await reader.readexactly(int.from_bytes(header[1:], "big") - 4)
                 fault = self._due(header[:1], content, before)
-                before = content
+                before.append(content)
                 if fault is not None:
                     if fault.action == "cut before":
                         fault.struck.set()

@@ -96,11 +96,11 @@ async def test_what_is_not_there_is_named(database: Database) -> None:
 
 
 async def test_neither_writes_nor_reads_are_answered_before_their_commit(database: Database) -> None:
-    async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy) as engine:
+    async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy, turn_weight_min=0) as engine:
         shop = await Shop.opened(engine, funds=100)
         before = engine.health().lsn
         buyer = engine.account_id(shop.wallet(shop.buyer), "GBP")
-        stalled = proxy.stall_at(b"d", RECORD)
+        stalled = proxy.stall_at(b"B", RECORD)
         write = sent(engine, SubmitMoves([shop.transfer(30)]))
         await struck(stalled)
         read = sent(engine, ReadAccounts(ids_column([buyer])))
@@ -123,10 +123,10 @@ async def test_neither_writes_nor_reads_are_answered_before_their_commit(databas
 
 async def test_turns_that_wait_share_a_commit(database: Database) -> None:
     async with PostgresProxy(database.dsn) as proxy:
-        async with engine_behind(proxy, turns_in_flight_max=8) as engine:
+        async with engine_behind(proxy, turns_in_flight_max=8, turn_weight_min=0) as engine:
             shop = await Shop.opened(engine)
             commits = counted(engine, "commits")
-            stalled = proxy.stall_at(b"d", RECORD)
+            stalled = proxy.stall_at(b"B", RECORD)
             writes = [sent(engine, SubmitMoves([shop.transfer(1)]))]
             await struck(stalled)
             for _ in range(5):
@@ -145,6 +145,25 @@ async def test_turns_that_wait_share_a_commit(database: Database) -> None:
         assert first not in others
 
 
+async def test_a_little_waits_for_the_commit_on_its_way_and_much_does_not(database: Database) -> None:
+    async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy, turn_weight_min=100) as engine:
+        shop = await Shop.opened(engine)
+        stalled = proxy.stall_at(b"B", RECORD)
+        first = sent(engine, SubmitMoves([shop.transfer(1)]))
+        await struck(stalled)
+        little = [sent(engine, SubmitMoves([shop.transfer(1)])) for _ in range(3)]
+        await engine.queries.all_things()  # a turn has had time to take them
+        assert engine.health().mailbox_weight > 0
+        much = sent(engine, SubmitMoves([shop.transfer(1) for _ in range(30)]))
+        await taken(engine)
+        later = [sent(engine, SubmitMoves([shop.transfer(1)])) for _ in range(3)]
+        proxy.release()
+        answers = await asyncio.wait_for(asyncio.gather(first, *little, much, *later), BOUND_S)
+        lsns = [several[-1].lsn for several in answers]
+        start = lsns[0]
+        assert lsns == [start, *[start + 1] * 4, *[start + 2] * 3], "three turns"
+
+
 # Bounds
 
 
@@ -153,7 +172,7 @@ async def test_a_full_mailbox_refuses_and_loses_nothing(database: Database) -> N
         bounds = {"mailbox_messages_max": 5, "turns_in_flight_max": 1}
         async with engine_behind(proxy, **bounds) as engine:
             shop = await Shop.opened(engine)
-            stalled = proxy.stall_at(b"d", RECORD)
+            stalled = proxy.stall_at(b"B", RECORD)
             first = sent(engine, SubmitMoves([shop.transfer(1)]))
             await struck(stalled)
             others = [sent(engine, SubmitMoves([shop.transfer(1)])) for _ in range(5)]
@@ -175,7 +194,7 @@ async def test_a_list_of_commands_is_taken_as_a_whole_or_not_at_all(database: Da
         bounds = {"mailbox_weight_max": 20_000, "turns_in_flight_max": 1}
         async with engine_behind(proxy, **bounds) as engine:
             shop = await Shop.opened(engine)
-            stalled = proxy.stall_at(b"d", RECORD)
+            stalled = proxy.stall_at(b"B", RECORD)
             first = sent(engine, SubmitMoves([shop.transfer(1)]))
             await struck(stalled)
             second = sent(engine, SubmitMoves([shop.transfer(1)]))
@@ -193,7 +212,7 @@ async def test_a_list_of_commands_is_taken_as_a_whole_or_not_at_all(database: Da
 async def test_a_caller_that_goes_away_disturbs_nobody(database: Database) -> None:
     async with PostgresProxy(database.dsn) as proxy, engine_behind(proxy) as engine:
         shop = await Shop.opened(engine)
-        stalled = proxy.stall_at(b"d", RECORD)
+        stalled = proxy.stall_at(b"B", RECORD)
         gone = shop.transfer(1)
         answers = [sent(engine, SubmitMoves([gone])), sent(engine, SetGuards(12345, 0, 0, if_version=0))]
         await struck(stalled)

@@ -23,9 +23,9 @@ def torn_legs() -> LegColumns:
 
 async def test_an_unexpected_error_stops_the_shard_and_whoever_waits_is_told(database: Database) -> None:
     async with PostgresProxy(database.dsn) as proxy:
-        engine = await Engine.open(settings_of(proxy))
+        engine = await Engine.open(settings_of(proxy, turn_weight_min=0))
         shop = await Shop.opened(engine)
-        stalled = proxy.stall_at(b"d", RECORD)
+        stalled = proxy.stall_at(b"B", RECORD)
         undecided = shop.transfer(5)
         waiting = [sent(engine, SubmitMoves([undecided]))]
         await struck(stalled)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from typing import Final
 
 import psycopg
 import pytest
@@ -206,36 +207,49 @@ async def test_a_closed_log_refuses_everything_and_frees_the_lock(database: Data
 # Unknown outcomes
 
 
-async def test_a_commit_that_did_not_arrive_is_found_missing_and_appended_again(database: Database) -> None:
+ONE_OR_MORE: Final = pytest.mark.parametrize(
+    ("count", "end"), [(1, b"S"), (3, b"c")], ids=["one record, inserted", "several, copied"]
+)
+"""How many records a commit has, and the type of its last message."""
+
+
+@ONE_OR_MORE
+async def test_a_commit_that_did_not_arrive_is_found_missing_and_appended_again(
+    database: Database, count: int, end: bytes
+) -> None:
     async with PostgresProxy(database.dsn) as proxy:
         log = await Log.open(behind(proxy), 0)
         await log.append([entry(log)])
-        entries = [entry(log), entry(log, after=1)]
-        cut = proxy.cut_before(b"c")
+        entries = [entry(log, after) for after in range(count)]
+        cut = proxy.cut_before(end)
         with pytest.raises(OutcomeUnknown) as unknown:
             await log.append(entries)
         assert cut.is_set()
-        assert (unknown.value.first, unknown.value.last) == (2, 3)
+        assert (unknown.value.first, unknown.value.last) == (2, 1 + count)
         assert await log.resolve(entries) == 0
         assert log.head.lsn == 1
         await log.append(entries)
         await log.close()
-    assert [row[:2] for row in await stored(database)] == [(1, 1), (2, 1), (3, 1)]
+    assert [row[:2] for row in await stored(database)] == [(lsn, 1) for lsn in range(1, 2 + count)]
 
 
-async def test_a_commit_that_arrived_is_found_and_not_repeated(database: Database) -> None:
+@ONE_OR_MORE
+async def test_a_commit_that_arrived_is_found_and_not_repeated(
+    database: Database, count: int, end: bytes
+) -> None:
     async with PostgresProxy(database.dsn) as proxy:
         log = await Log.open(behind(proxy), 0)
-        entries = [entry(log), entry(log, after=1)]
-        cut = proxy.cut_after(b"c")
+        await log.append([entry(log)])
+        entries = [entry(log, after) for after in range(count)]
+        cut = proxy.cut_after(end)
         with pytest.raises(OutcomeUnknown):
             await log.append(entries)
         await cut.wait()
-        assert await log.resolve(entries) == 2
-        assert log.head == Head(2, 1, chain_hash(entries[1][2]))
+        assert await log.resolve(entries) == count
+        assert log.head == Head(1 + count, 1, chain_hash(entries[-1][2]))
         await log.append([entry(log)])
         await log.close()
-    assert (await stored(database))[:2] == entries
+    assert (await stored(database))[1:-1] == entries
 
 
 async def test_only_the_durable_prefix_counts(database: Database) -> None:
@@ -267,22 +281,26 @@ async def test_a_lost_session_is_noticed_by_confirm_and_resolved_without_records
 async def test_a_session_lost_while_resolving_is_made_again(database: Database, statement: bytes) -> None:
     async with PostgresProxy(database.dsn) as proxy:
         log = await Log.open(behind(proxy), 0)
-        entries = [entry(log)]
+        entries = [entry(log), entry(log, after=1)]
         proxy.cut_after(b"c")
         with pytest.raises(OutcomeUnknown):
             await log.append(entries)
         cut = proxy.cut_before(b"P", statement)
-        assert await log.resolve(entries) == 1
+        assert await log.resolve(entries) == 2
         assert cut.is_set()
         await log.append([entry(log)])
         await log.close()
 
 
-async def test_an_append_that_is_cancelled_must_be_resolved(database: Database) -> None:
+@ONE_OR_MORE
+async def test_an_append_that_is_cancelled_must_be_resolved(
+    database: Database, count: int, end: bytes
+) -> None:
     async with PostgresProxy(database.dsn) as proxy:
         log = await Log.open(behind(proxy), 0)
-        entries = [entry(log)]
-        stalled = proxy.stall_at(b"c")
+        await log.append([entry(log)])
+        entries = [entry(log, after) for after in range(count)]
+        stalled = proxy.stall_at(end)
         appending = asyncio.create_task(log.append(entries))
         await stalled.wait()
         appending.cancel()

@@ -134,7 +134,7 @@ async def test_a_writer_that_is_deposed_under_load_answers_nothing_that_is_not_i
         await second.close()
 
 
-async def test_a_writer_stopped_in_the_middle_of_a_copy_and_woken(database: Database) -> None:
+async def test_a_writer_stopped_in_the_middle_of_a_commit_and_woken(database: Database) -> None:
     """It is another process, so its memory, its sessions and its callers are still there when it wakes."""
     async with Engine.running(settings_of(database)) as engine:
         shop = await Shop.opened(engine)
@@ -146,7 +146,7 @@ async def test_a_writer_stopped_in_the_middle_of_a_copy_and_woken(database: Data
     ):
         kept = shop.transfer(7)
         assert (await http.post("/v1/moves", json=body(kept))).status_code == 201
-        stalled = proxy.stall_at(b"d", RECORD)
+        stalled = proxy.stall_at(b"B", RECORD)
         torn = shop.transfer(11)
         writing = asyncio.create_task(http.post("/v1/moves", json=body(torn)))
         await struck(stalled)

@@ -94,6 +94,28 @@ async def test_waiting_ends_when_a_letter_arrives() -> None:
     await mailbox.wait(0.0)  # nothing there: returns when the time is up
 
 
+@pytest.mark.parametrize("reason", ["weight", "patience", "closed"])
+async def test_waiting_for_more_ends_with_a_reason(reason: str) -> None:
+    mailbox = Mailbox(0, messages_max=10, weight_max=10)
+    committing = [True]
+    mailbox.put([("a", 1)])
+    waiting = asyncio.create_task(mailbox.wait_for_more(3, lambda: bool(committing)))
+    mailbox.wake()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    match reason:
+        case "weight":
+            mailbox.put([("b", 2)])
+        case "patience":
+            committing.clear()
+            mailbox.wake()
+        case _:
+            mailbox.close("no more")
+    async with asyncio.timeout(BOUND_S):
+        await waiting
+
+
 async def test_closed_it_refuses_but_gives_what_waits() -> None:
     mailbox = Mailbox(7, messages_max=10, weight_max=10)
     mailbox.put([("a", 1)])
