@@ -24,6 +24,10 @@ from simulations.benchmarks.measurement import (
     versions,
 )
 from simulations.benchmarks.memory import memory
+from simulations.benchmarks.one_by_one import one_by_one
+from simulations.benchmarks.peers import pgledger as pgledger_peer
+from simulations.benchmarks.peers import plain_postgres as plain_postgres_peer
+from simulations.benchmarks.peers import tigerbeetle as tigerbeetle_peer
 from simulations.benchmarks.projection import projection
 from simulations.benchmarks.recovery import recovery
 from simulations.benchmarks.report import Report, print_report, write_files
@@ -32,11 +36,15 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "kernel": kernel,
     "bulk": bulk,
     "latency": latency,
+    "one-by-one": one_by_one,
     "projection": projection,
     "recovery": recovery,
     "memory": memory,
 }
-PEERS: Final[dict[str, tuple[PeerBenchmark, ...]]] = {}
+PEERS: Final[dict[str, tuple[PeerBenchmark, ...]]] = {
+    "bulk": (tigerbeetle_peer.benchmark, tigerbeetle_peer.client, plain_postgres_peer.bulk),
+    "one-by-one": (plain_postgres_peer.one_by_one, pgledger_peer.one_by_one),
+}
 """What runs beside a benchmark, in the same run of the command; each looks itself whether it can."""
 
 
@@ -54,6 +62,12 @@ def bench(
         Path | None,
         typer.Option(metavar="PATH", help="TigerBeetle's binary, to run beside.", show_default=False),
     ] = None,
+    tigerbeetle_python: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="A Python that has TigerBeetle's client, to run too.", show_default=False
+        ),
+    ] = None,
     pgledger: Annotated[
         Path | None, typer.Option(metavar="PATH", help="pgledger's SQL, to run beside.", show_default=False)
     ] = None,
@@ -68,7 +82,8 @@ def bench(
     """Measure the engine on this machine, and others beside it.
 
     Each figure is a median, and everything that was acknowledged is on disk. Load on the served engine comes
-    from the Python client. Every run ends with a check of the books; one that fails fails the command.
+    from the Python client, and one by one from a load generator. Every run ends with a check of the books;
+    one that fails fails the command. Plain PostgreSQL always runs beside, others where they are named.
     """
     with reporting_failures(as_json=as_json):
         name = (only or "").partition("/")[0]
@@ -76,16 +91,19 @@ def bench(
             raise CommandFailed(
                 ExitCode.USAGE, f"There is no benchmark {only!r}.", f"There are {', '.join(BENCHMARKS)}."
             )
-        for path in (tigerbeetle, pgledger):
+        for path in (tigerbeetle, tigerbeetle_python, pgledger):
             if path is not None and not path.is_file():
                 raise CommandFailed(ExitCode.BAD_INPUT, f"There is no file {path}.")
         options = Options(
             scale=FULL if full else SMALL,
             tell=_teller(Console(stderr=True, highlight=False, soft_wrap=True)),
             tigerbeetle=tigerbeetle,
+            tigerbeetle_python=tigerbeetle_python,
             pgledger=pgledger,
             only=only or "",
         )
+        for peer in (tigerbeetle_peer, pgledger_peer):
+            peer.check(options)
         report = measure(options, [name] if name else [*BENCHMARKS])
         if output is not None:
             write_files(report, output)
@@ -102,7 +120,7 @@ def measure(options: Options, names: list[str]) -> Report:
         results += beside(ours, figures)
     return Report(
         machine=this_machine(),
-        versions=versions(),
+        versions=versions() | tigerbeetle_peer.versions(options),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         scale=options.scale,
         results=results,

@@ -96,6 +96,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     scale: Scale
     tell: Callable[[str], None]
     tigerbeetle: Path | None = None  # its binary
+    tigerbeetle_python: Path | None = None  # an interpreter that has its client
     pgledger: Path | None = None  # its SQL file
     only: str = ""  # how the names of measurements that are asked for begin
 

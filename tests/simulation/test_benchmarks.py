@@ -31,7 +31,7 @@ SCALE = msgspec.structs.replace(
     requests=500,
 )
 TINY = Options(scale=SCALE, tell=lambda _: None)
-SAME_BOOKS = {"kernel", "bulk", "latency", "projection", "recovery", "memory"}
+SAME_BOOKS = {"kernel", "bulk", "latency", "one-by-one", "projection", "recovery", "memory"}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

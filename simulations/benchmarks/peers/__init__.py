@@ -1,0 +1,1 @@
+"""Other systems that do the same, measured in the same run, each at its best on this machine."""
