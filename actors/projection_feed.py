@@ -5,6 +5,7 @@ the log. A lost database session is retried with growing pauses: the projection 
 """
 
 import asyncio
+import time
 from collections import deque
 from typing import Final
 
@@ -13,6 +14,7 @@ import structlog
 from actors.projector_thread import ProjectorThread
 from engine.record import Record
 from persistence.errors import ConnectionLost, DatabaseUnreachable, ProjectionConflict, QueryFailed
+from persistence.projection import SESSIONS
 
 QUEUED_FACTS_MAX: Final = 2_000_000
 """Facts kept in memory for the projection; beyond it they are read back from the log."""
@@ -23,6 +25,8 @@ LINGER_S: Final = 0.05
 more of the machine than the commits do."""
 PROMPT_FACTS: Final = 8_192
 """So many wait no longer; nor does anything that somebody waits for."""
+BUSY_S: Final = 0.1
+"""So long after a commit writers count as busy: the projection then leaves them most of the machine."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CONFLICTS_MAX: Final = 10
 """In a row. A writer that was deposed may project what it had committed beside its successor, for a while."""
@@ -48,6 +52,7 @@ class ProjectionFeed:
         self._hurry = asyncio.Event()  # set when there is a reason not to wait for more facts
         self._progress = asyncio.Event()  # set, and replaced, after every transaction of the projection
         self._closing = False
+        self._added = 0.0  # when records came last, by the monotonic clock
         projector.on_advance(self._announce)
         self.failure: Exception | None = None
         self._task = asyncio.create_task(self._run(), name="projection-feed")
@@ -66,6 +71,7 @@ class ProjectionFeed:
                 self._behind.append((record.lsn, len(record.legs)))
                 self.lag_legs += len(record.legs)
         self._committed_lsn = records[-1].lsn
+        self._added = time.monotonic()
         while self._queued_facts > QUEUED_FACTS_MAX and len(self._queue) > 1:
             self._queued_facts -= _facts(self._queue.popleft())
         if self._queued_facts >= PROMPT_FACTS:
@@ -119,7 +125,8 @@ class ProjectionFeed:
                     await self._projector.flush()
                 else:
                     await self._gather()
-                    await self._projector.extend(await self._next_group())
+                    group = await self._next_group()
+                    await self._projector.extend(group, 1 if self._writers_are_busy() else SESSIONS)
                 attempt = 0
             except Exception as exc:
                 conflicts = conflicts + 1 if isinstance(exc, ProjectionConflict) else 0
@@ -155,6 +162,9 @@ class ProjectionFeed:
                 await self._hurry.wait()
         except TimeoutError:
             return
+
+    def _writers_are_busy(self) -> bool:
+        return time.monotonic() - self._added < BUSY_S
 
     async def _next_group(self) -> list[Record]:
         start = self._projector.handed + 1

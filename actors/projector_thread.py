@@ -53,9 +53,9 @@ class ProjectorThread:
         """As `Projector.start`."""
         await self._there(self._projector.start)
 
-    async def extend(self, records: Sequence[Record]) -> None:
+    async def extend(self, records: Sequence[Record], at_once: int) -> None:
         """As `Projector.extend`."""
-        await self._there(self._projector.extend, records)
+        await self._there(self._projector.extend, records, at_once)
 
     async def flush(self) -> None:
         """As `Projector.flush`."""

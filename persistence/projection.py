@@ -162,8 +162,9 @@ class Projector:
                         f"the projection's session broke {attempt} times: {lost}", attempt, 0.0
                     ) from lost
 
-    async def extend(self, records: Sequence[Record]) -> None:
-        """As `project`, but returns while the last of the records are still being written.
+    async def extend(self, records: Sequence[Record], at_once: int = SESSIONS) -> None:
+        """As `project`, but returns while the last of the records are still being written, at most `at_once`
+        groups together.
 
         What goes wrong with those is raised by the next call, or by `flush`; ConnectionLost among it. Then
         the records after `lsn` must be given again.
@@ -174,7 +175,7 @@ class Projector:
             following = [record for record in records if record.lsn > self.handed]
             self._check_sequence(following)
             for group in _groups(following):
-                await self._begin(group)
+                await self._begin(group, at_once)
         except BaseException:
             await self.close()
             raise
@@ -204,9 +205,9 @@ class Projector:
                     break
         return records
 
-    async def _begin(self, records: Sequence[Record]) -> None:
+    async def _begin(self, records: Sequence[Record], at_once: int) -> None:
         group = await self._make(records)
-        while len(self._writing) >= len(self._sessions):
+        while len(self._writing) >= at_once:
             await self._end_oldest()
         session = self._sessions[self._groups % len(self._sessions)]
         before = self._writing[-1] if self._writing else None
