@@ -19,7 +19,6 @@ from actors.cluster.frames import (
     frame,
 )
 
-
 Column = np.ndarray[Any, Any]
 
 
