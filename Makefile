@@ -43,11 +43,12 @@ check: setup  ## Everything CI runs: format, lint, types, import contracts, test
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
+# Peers are named in BENCH, such as `make bench-full BENCH="--tigerbeetle PATH"`; see docs/benchmarks.md.
 bench: setup  ## Run the short benchmarks
-	$(BIN)/tessera bench
+	$(BIN)/tessera bench --output bench-output $(BENCH)
 
-bench-full: setup  ## Run the full benchmarks
-	$(BIN)/tessera bench --full
+bench-full: setup  ## Run the full benchmarks; takes an hour
+	$(BIN)/tessera bench --full --output bench-output $(BENCH)
 
 format: setup  ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff check --fix-only .

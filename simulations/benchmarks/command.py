@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -94,6 +95,12 @@ def bench(
         for path in (tigerbeetle, tigerbeetle_python, pgledger):
             if path is not None and not path.is_file():
                 raise CommandFailed(ExitCode.BAD_INPUT, f"There is no file {path}.")
+        if output is not None and find_spec("matplotlib") is None:
+            raise CommandFailed(
+                ExitCode.USAGE,
+                "--output draws a chart, and matplotlib is not installed.",
+                "It comes with `make setup`.",
+            )
         options = Options(
             scale=FULL if full else SMALL,
             tell=_teller(Console(stderr=True, highlight=False, soft_wrap=True)),
