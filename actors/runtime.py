@@ -8,7 +8,7 @@ they see everything before them; history and search are SQL over the projection.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -29,6 +29,8 @@ from actors.messages import (
     PostLegs,
     Preview,
     ReadAccounts,
+    ReadHolds,
+    ReadSteps,
     SetGuards,
     SubmitMoves,
     SubmitParties,
@@ -45,8 +47,11 @@ from engine.commands import (
     DirectoryAnswer,
     MoveAnswer,
     MoveCommand,
+    MovePreview,
+    NextSteps,
     UpdateParty,
 )
+from engine.kinds import CompiledKind, compile_kinds
 from engine.layout import (
     AMOUNT_MAX,
     CEILING_UNSET,
@@ -56,6 +61,8 @@ from engine.layout import (
     account_columns,
     ids_column,
 )
+from engine.open_holds import HoldFilter, HoldPage
+from engine.standard_kinds import STANDARD_KINDS
 from persistence import schema
 from persistence.database import Database
 from persistence.queries import Queries
@@ -99,6 +106,7 @@ class Engine:
         self.queries = Queries(database)  # history, search and reports, over the projection
         self._database = database
         self._chart = Chart(settings.tenant)
+        self.kinds: Mapping[str, CompiledKind] = compile_kinds(STANDARD_KINDS, self._chart)  # by name
         self._shards: list[Door] = []
 
     @classmethod
@@ -187,9 +195,20 @@ class Engine:
         """Carry out commands on Moves in order; one durable answer each."""
         return await self._in_messages(SubmitMoves, list(commands))
 
-    async def preview(self, command: MoveCommand) -> Any:
+    async def preview(self, command: MoveCommand) -> MovePreview:
         """The Entries that a command would write now, without writing them."""
-        return await self._home.send(Preview(command))
+        answer: MovePreview = await self._home.send(Preview(command))
+        return answer
+
+    async def next_steps(self, move: int, request: int) -> NextSteps:
+        """Where a Move can go from where it stands. `request` is a fresh id at its home, and stays unused."""
+        answer: NextSteps = await self._home.send(ReadSteps(move, request))
+        return answer
+
+    async def find_holds(self, wanted: HoldFilter) -> HoldPage:
+        """Holds as they are now: open ones that fit, or those with the given ids that are in memory."""
+        answer: HoldPage = await self._home.send(ReadHolds(wanted))
+        return answer
 
     async def post_legs(self, columns: LegColumns) -> LegAnswers:
         """One batch of bare legs, at most 65,536; a durable answer for each."""

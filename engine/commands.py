@@ -44,6 +44,8 @@ class Refusal(StrEnum):
     MOVE_ENDED = "move_ended"
     MOVE_VERSION_DIFFERS = "move_version_differs"
     ORDER_NOT_ENDED = "order_not_ended"
+    MOVE_NOT_ENDED = "move_not_ended"
+    NOTHING_TO_REVERSE = "nothing_to_reverse"
     REFERENCE_ALREADY_USED = "reference_already_used"
     EXISTS_WITH_DIFFERENT_CONTENT = "exists_with_different_content"
     PARTY_VERSION_DIFFERS = "party_version_differs"

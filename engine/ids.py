@@ -25,6 +25,8 @@ import xxhash
 BUCKETS: Final = 4096
 """How many buckets the parties are spread over; bucket = where state lives, whatever the number of shards."""
 ID_MAX: Final = 2**128 - 1
+REVERSALS: Final = 1 << 41
+"""The number that a Move's reversal has among the ids that follow from the Move's; legs have lower ones."""
 UUID_PATTERN: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 _MASK_12: Final = (1 << 12) - 1
@@ -139,6 +141,11 @@ def leg_id(request: int, number: int) -> int:
     x = (x ^ (x >> 31)) * _MIX_1 & _MASK_62
     x = (x ^ (x >> 29)) * _MIX_2 & _MASK_62
     return (request >> 64) << 64 | (x ^ (x >> 32)) | _VARIANT
+
+
+def reversal_id(move: int) -> int:
+    """The id of the Move that takes another one back: it follows from that one's, so there is one at most."""
+    return leg_id(move, REVERSALS)
 
 
 def id_of_text(tenant: str, text: str) -> int:

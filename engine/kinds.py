@@ -84,9 +84,9 @@ FIELDS: Final = frozenset(
 )
 """Fields of a command that a kind must name to accept; the others (reference …) every Move takes."""
 LINE_COLUMNS: Final = frozenset({"things", "quantities", "amounts", "orders", "order_lines", "reasons"})
-CHECKS: Final = frozenset({"orders_ended"})
+CHECKS: Final = frozenset({"orders_ended", "reverses_once"})
 """Checks in code that a transition may ask for. `orders_ended`: no order that a line reverses is still open
-here.
+here. `reverses_once`: the Move's id is the one that follows from the Move it reverses.
 """
 
 

@@ -323,6 +323,8 @@ class MoveBook:
                 if order in self._unsettled:
                     return DEFERRED
                 self._check_order_ended(order)
+        if "reverses_once" in plan.checks:
+            self._check_reversal(id, ids.id_from_bytes(move.reverses))
         prepared.transition, prepared.target, prepared.ended = plan.transition, plan.target, plan.ended
         prepared.metadata = metadata_bytes(command)
         scope = scope_of(prepared, plan, id, self.chart, self._directory)
@@ -374,6 +376,20 @@ class MoveBook:
             raise Refused(
                 Refusal.ORDER_NOT_ENDED,
                 f"lines: Move {ids.format_id(order)} is still {move.state}; take it back once it has ended",
+            )
+
+    def _check_reversal(self, id: int, reverses: int) -> None:
+        if id != ids.reversal_id(reverses):
+            raise Refused(
+                Refusal.ID_INVALID,
+                f"id: what reverses this Move has the id {ids.format_id(ids.reversal_id(reverses))}, so that "
+                "there is one at most",
+            )
+        if (move := self.open.get(reverses)) is not None:
+            raise Refused(
+                Refusal.MOVE_NOT_ENDED,
+                f"reverses: Move {ids.format_id(reverses)} is still {move.state}; only what has ended is "
+                "reversed as a whole",
             )
 
     def _knows(self, move: int) -> bool:

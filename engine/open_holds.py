@@ -47,7 +47,7 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int  # 0 = never
     status: str
     code: int
-    closing: bool
+    closes: list[int]  # accounts that are closed while it is open
     move: int
     seq: int
 
@@ -87,6 +87,12 @@ def find(ledger: Ledger, wanted: HoldFilter) -> HoldPage:
     return HoldPage(items=[_state(ledger, holds[row]) for row in page], more=len(page) < len(rows))
 
 
+def closed_by(flags: int, debit: int, credit: int) -> list[int]:
+    """Which of its accounts a pending leg with these flags closes."""
+    closing = ((LegFlag.CLOSING_DEBIT, debit), (LegFlag.CLOSING_CREDIT, credit))
+    return [account for flag, account in closing if flags & flag]
+
+
 def _beyond(holds: npt.NDArray[Any], wanted: HoldFilter) -> npt.NDArray[np.bool_]:
     """Those that come after the last one of the page before."""
     timestamp, id = wanted.after
@@ -111,17 +117,18 @@ def _state(ledger: Ledger, hold: np.void) -> HoldState:
     debit, credit = ledger.accounts[int(hold["debit"])], ledger.accounts[int(hold["credit"])]
     timeout, flags = int(hold["timeout"]), int(hold["flags"])
     of_move = bool(flags & LegFlag.OF_MOVE)
+    debit_id, credit_id = _id(debit, "id"), _id(credit, "id")
     return HoldState(
         id=_id(hold, "id"),
-        debit=_id(debit, "id"),
-        credit=_id(credit, "id"),
+        debit=debit_id,
+        credit=credit_id,
         asset=int(debit["asset"]),
         held=int(hold["held"]),
         created=int(hold["timestamp"]),
         expires_at=min(int(hold["timestamp"]) + timeout * SECOND_NS, AMOUNT_MAX) if timeout else 0,
         status=STATUS_NAMES[int(hold["status"])],
         code=int(hold["code"]),
-        closing=bool(flags & _CLOSING),
+        closes=closed_by(flags, debit_id, credit_id),
         move=_id(hold, "user_data_128") if of_move else 0,
         seq=int(hold["user_data_32"]) if of_move else 0,
     )

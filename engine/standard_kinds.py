@@ -8,6 +8,7 @@ own).
 - `refund`: takes back lines of orders, or lines that reverse nothing known (bought before history starts).
 - `adjustment`: signed lines for a reason: units written off, debts written off or revived, fees, discounts.
 - `opening`: balances brought forward, against `L:opening.contra`.
+- `reversal`: the legs of another Move, backwards. Its id follows from that Move's, so there is at most one.
 """
 
 from typing import Final
@@ -262,4 +263,26 @@ OPENING: Final = MoveKind(
     ],
 )
 
-STANDARD_KINDS: Final = (TRANSFER, JOURNAL, ORDER, REFUND, ADJUSTMENT, OPENING)
+REVERSAL: Final = MoveKind(
+    name="reversal",
+    code=7,
+    states=["draft", "posted"],
+    usual="post",
+    needs=["reverses", "legs"],
+    takes=["payer", "payee", "reason"],
+    transitions=[
+        Transition(
+            name="post",
+            sources=["draft"],
+            target="posted",
+            checks=["reverses_once"],
+            postings=[
+                Posting(
+                    debit="{leg.debit}", credit="{leg.credit}", amount="leg.amount", asset="row", each="leg"
+                )
+            ],
+        )
+    ],
+)
+
+STANDARD_KINDS: Final = (TRANSFER, JOURNAL, ORDER, REFUND, ADJUSTMENT, OPENING, REVERSAL)

@@ -1,5 +1,6 @@
 """From what the engine and its queries know of accounts to what clients get."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from actors.answers import AccountState
@@ -35,6 +36,16 @@ def account_view(engine: Engine, state: AccountState, key: str, parent: int) -> 
     )
 
 
+async def account_views(engine: Engine, found: Sequence[views.AccountView]) -> list[AccountView]:
+    """Accounts that a query found, as they are in memory now."""
+    states = await engine.read_accounts([account.id for account in found]) if found else []
+    return [
+        account_view(engine, state, account.key, account.parent)
+        for account, state in zip(found, states, strict=True)
+        if state is not None
+    ]
+
+
 def counters(given: AccountState | views.Balance) -> Counters:
     """The four counters."""
     return Counters(
@@ -56,15 +67,20 @@ def balance_recorded(engine: Engine, account: views.AccountView, then: views.Bal
 
 
 def balance_in_business(
-    engine: Engine, account: views.AccountView, then: views.BusinessBalance, business: int
+    engine: Engine,
+    account: views.AccountView,
+    then: views.BusinessBalance,
+    business: int,
+    at: int | None = None,
 ) -> BalanceView:
-    """What an account's Entries sum to up to a business time."""
+    """What an account's Entries sum to up to a business time, as far as they were recorded by `at`."""
     posted = then.credits_posted - then.debits_posted
     return BalanceView(
         account=UUID(int=account.id),
         asset=engine.asset_code(account.asset),
         posted=Balance(posted if credit_normal(account.code) else -posted),
         business=Instant(business),
+        at=None if at is None else Instant(at),
     )
 
 
@@ -102,6 +118,7 @@ def entry_view(engine: Engine, entry: views.EntryView) -> EntryView:
         business_time=Instant(entry.business_time),
         leg=UUID(int=entry.leg),
         account=UUID(int=entry.account),
+        key=entry.key,
         counter_account=UUID(int=entry.counterparty),
         counter_key=entry.counterparty_key,
         move=uuid_or_none(entry.move),

@@ -17,7 +17,20 @@ from gateway.bulk import PATHS
 from gateway.fast_lane import FastLane
 from gateway.metrics import HttpMetrics
 from gateway.problems import gateway_problem, handle
-from gateway.routes import accounts, books, legs, moves, operations, parties, things
+from gateway.routes import (
+    account_history,
+    accounts,
+    books,
+    entries,
+    holds,
+    kinds,
+    legs,
+    move_reads,
+    moves,
+    operations,
+    parties,
+    things,
+)
 from gateway.wire import TYPE_DECODERS
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -27,7 +40,12 @@ HANDLERS: Final = (
     *parties.handlers,
     *things.handlers,
     *accounts.handlers,
+    *account_history.handlers,
+    *kinds.handlers,
     *moves.handlers,
+    *move_reads.handlers,
+    *holds.handlers,
+    *entries.handlers,
     *legs.handlers,
     *books.handlers,
     *operations.handlers,

@@ -7,10 +7,12 @@ from uuid import UUID
 import msgspec
 
 from actors.runtime import Engine
-from engine.commands import MoveAnswer, MovePreview
-from engine.entities import Side
+from engine.commands import MoveAnswer, MovePreview, NextSteps
+from engine.entities import Effect, Side
+from engine.kinds import CompiledKind
 from engine.layout import LegFlag
 from gateway.account_views import uuid_or_none
+from gateway.reading_schemas import KindView, NextStepsView, NextStepView, TransitionView
 from gateway.schemas import (
     LineView,
     MoveAnswerView,
@@ -23,8 +25,6 @@ from gateway.schemas import (
 )
 from gateway.wire import Amount, Balance, Instant
 from persistence import views
-
-_UNPOSTED = LegFlag.PENDING | LegFlag.VOID_PENDING
 
 
 def answer_view(answer: MoveAnswer) -> MoveAnswerView:
@@ -44,19 +44,73 @@ def answer_view(answer: MoveAnswer) -> MoveAnswerView:
     )
 
 
-def preview_view(engine: Engine, preview: MovePreview) -> PreviewView:
-    """What a request would do."""
+async def preview_view(engine: Engine, preview: MovePreview) -> PreviewView:
+    """What a request would do. What resolves a hold names the hold's accounts by id only."""
+    unnamed = list({entry.account for entry in preview.entries if not entry.key})
+    keys = {}
+    if unnamed:
+        await engine.wait_projected()
+        keys = {account.id: account.key for account in await engine.queries.accounts(unnamed)}
     entries = [
         PreviewEntry(
             account=UUID(int=entry.account),
-            key=entry.key,
+            key=entry.key or keys.get(entry.account, ""),
             side=entry.side,
             amount=Amount(entry.amount),
             asset=engine.asset_code(entry.asset),
+            effect=entry.effect,
         )
         for entry in preview.entries
     ]
     return PreviewView(state=preview.state, entries=entries)
+
+
+def steps_view(steps: NextSteps) -> NextStepsView:
+    """Where a Move can go."""
+    return NextStepsView(
+        id=UUID(int=steps.move),
+        kind=steps.kind,
+        state=steps.state,
+        version=steps.version,
+        transitions=[
+            NextStepView(
+                transition=step.name,
+                allowed=not step.code,
+                target=step.target or None,
+                needs=step.needs,
+                takes=step.takes,
+                code=step.code or None,
+                reason=step.message or None,
+            )
+            for step in steps.steps
+        ],
+    )
+
+
+def kind_view(compiled: CompiledKind) -> KindView:
+    """A kind of Move."""
+    kind = compiled.kind
+    return KindView(
+        name=kind.name,
+        code=kind.code,
+        states=kind.states,
+        ended=[state for state in kind.states if compiled.ended(state)],
+        usual=kind.usual,
+        needs=kind.needs,
+        takes=kind.takes,
+        inputs=kind.inputs,
+        transitions=[
+            TransitionView(
+                name=step.name,
+                sources=step.sources,
+                target=step.target,
+                needs=step.needs,
+                takes=step.takes,
+                by_engine=step.by_engine,
+            )
+            for step in kind.transitions
+        ],
+    )
 
 
 def summary(engine: Engine, move: views.MoveView) -> MoveSummary:
@@ -85,6 +139,7 @@ def move_view(
     move: views.MoveView,
     steps: Sequence[views.TransitionView],
     journal: Sequence[views.JournalLine],
+    reversed_by: Sequence[int],
 ) -> MoveView:
     """A Move with everything."""
     return MoveView(
@@ -92,6 +147,7 @@ def move_view(
         lines=_lines(engine, move.lines or {}),
         steps=[_step(step) for step in steps],
         entries=[entry for line in journal for entry in _entries(engine, line)],
+        reversed_by=[UUID(int=other) for other in reversed_by],
     )
 
 
@@ -136,6 +192,11 @@ def _step(step: views.TransitionView) -> StepView:
 
 def _entries(engine: Engine, line: views.JournalLine) -> list[MoveEntryView]:
     leg = line.leg
+    effect, amount = Effect.POSTED, leg.amount
+    if leg.flags & LegFlag.PENDING:
+        effect = Effect.HELD
+    elif leg.flags & LegFlag.VOID_PENDING:
+        effect, amount = Effect.RELEASED, leg.held
     return [
         MoveEntryView(
             seq=line.seq,
@@ -143,9 +204,9 @@ def _entries(engine: Engine, line: views.JournalLine) -> list[MoveEntryView]:
             account=UUID(int=account),
             key=key,
             side=side,
-            amount=Amount(leg.amount),
+            amount=Amount(amount),
             asset=engine.asset_code(leg.asset),
-            pending=bool(leg.flags & _UNPOSTED),
+            effect=effect,
             timestamp=Instant(leg.timestamp),
         )
         for side, account, key in (

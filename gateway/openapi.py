@@ -21,7 +21,7 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
-from gateway import documentation, problems, schemas
+from gateway import documentation, problems, reading_schemas, schemas
 from gateway.arrow_schema import ACCOUNT_SCHEMA, ANSWER_SCHEMA, LEG_SCHEMA
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
 from gateway.wire import WIRE_TYPES, Amount, Balance, Instant, Unsigned64
@@ -71,7 +71,10 @@ TAGS: Final = (
         name="Accounts",
         description="Balances, limits and Entries of a key of the chart of accounts and an asset.",
     ),
+    Tag(name="Kinds", description="Kinds of Moves: states, and what leads from one to the next."),
     Tag(name="Moves", description="Events that shift value between Parties, each with a state machine."),
+    Tag(name="Holds", description="What is reserved, until it is posted, voided or runs out."),
+    Tag(name="Entries", description="Lines of the double-entry ledger, of all accounts."),
     Tag(name="Legs", description="Bare legs in bulk: a debit and a credit of one amount."),
     Tag(name="Books", description="What must be true of the ledger as a whole."),
     Tag(name="Operations", description="Is it healthy, is it ready, how is it doing."),
@@ -201,7 +204,7 @@ def document(app: Litestar) -> dict[str, Any]:
 def _describe_objects(described: dict[str, Any]) -> None:
     structs = {
         name: kind
-        for name, kind in {**vars(schemas), **vars(problems)}.items()
+        for name, kind in {**vars(schemas), **vars(reading_schemas), **vars(problems)}.items()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     }
     _, components = msgspec.json.schema_components(

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from engine.entities import PartyKind, Side, ThingKind
+from engine.entities import Effect, PartyKind, Side, ThingKind
 from gateway.wire import Amount, Balance, Instant, Unsigned64
 
 NAME_LENGTH_MAX: Final = 256
@@ -209,7 +209,8 @@ class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of an account: one half of a leg that was posted."""
+    """One line of an account: one half of a leg that was posted. In a roll-up's Entry, `key` is that of the
+    account below it."""
 
     side: Side
     amount: Amount
@@ -218,6 +219,7 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
     business_time: Instant
     leg: UUID
     account: UUID
+    key: str
     counter_account: UUID
     counter_key: str
     move: UUID | None
@@ -330,17 +332,18 @@ class PreviewDraft(MoveDraft, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class PreviewEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One line that a request would write."""
+    """One line that a request would write. `effect`: it is posted, or only held, or released."""
 
     account: UUID
     key: str
     side: Side
     amount: Amount
     asset: str
+    effect: Effect
 
 
 class PreviewView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request would do if it were sent now: the Entries to be posted, and the state it leads to."""
+    """What a request would do if it were sent now: its Entries, and the state it leads to."""
 
     state: str
     entries: list[PreviewEntry]
@@ -390,7 +393,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MoveEntryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One line that a Move wrote: the two halves of a leg follow each other."""
+    """One line that a Move wrote: the two halves of a leg follow each other. `effect`: it was posted, or only
+    held, or released."""
 
     seq: int
     leg: UUID
@@ -399,7 +403,7 @@ class MoveEntryView(msgspec.Struct, frozen=True, kw_only=True):
     side: Side
     amount: Amount
     asset: str
-    pending: bool
+    effect: Effect
     timestamp: Instant
 
 
@@ -424,11 +428,12 @@ class MoveSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MoveView(MoveSummary, frozen=True, kw_only=True):
-    """A Move with everything: its lines, its steps and its Entries."""
+    """A Move with everything: its lines, its steps, its Entries, and the Moves that reverse it."""
 
     lines: list[LineView]
     steps: list[StepView]
     entries: list[MoveEntryView]
+    reversed_by: list[UUID]
 
 
 class MovePage(msgspec.Struct, frozen=True, kw_only=True):

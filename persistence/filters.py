@@ -16,12 +16,14 @@ def check_limit(limit: int) -> None:
         raise FilterRefused(f"a limit of {limit} makes no sense; expected 1 to {LIMIT_MAX}", "limit")
 
 
-def check_range(first: int, last: int) -> None:
+def check_range(
+    first: int, last: int, first_name: str = "timestamp_min", last_name: str = "timestamp_max"
+) -> None:
     """Raises FilterRefused if the range of times, inclusive, is empty or not of times."""
-    check_time(first, "timestamp_min")
-    check_time(last, "timestamp_max")
+    check_time(first, first_name)
+    check_time(last, last_name)
     if first > last:
-        raise FilterRefused(f"the range from {first} to {last} is empty", "timestamp_min")
+        raise FilterRefused(f"the range from {first} to {last} is empty", first_name)
 
 
 def check_time(time: int, field: str) -> None:

@@ -6,19 +6,20 @@ timestamp, so they stay where they are while new legs come. What is answered is 
 caller who must see a write waits until the projection has passed its LSN.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.ids import format_id, parse_id
+from engine.ids import format_id
 from engine.ledger import LoadedLegs
 from engine.moves import LoadedRequests, UnknownRequests
 from persistence.database import Database
 from persistence.errors import FilterRefused
 from persistence.filters import check_limit, check_range, check_time, conditions, parse_cursor, parse_time
+from persistence.listings import Listings
 from persistence.lookups import loaded_legs
 from persistence.projection_rows import decode_answer
 from persistence.session_pool import SessionPool
@@ -29,11 +30,11 @@ from persistence.view_rows import (
     entry_view,
     history_views,
     in_order,
+    int_of,
     leg_view,
     move_view,
     party_view,
     thing_view,
-    uuid_or_none,
     uuids,
     uuids_of_column,
 )
@@ -45,9 +46,9 @@ from persistence.views import (
     BusinessBalance,
     EntryView,
     HistoryView,
+    HoldStepView,
     JournalLine,
     LegView,
-    MoveFilter,
     MoveView,
     Page,
     PartyView,
@@ -73,12 +74,12 @@ class Place(NamedTuple):
     ordinal: int
 
 
-class Queries:
+class Queries(Listings):
     """Reads of the projection. `shard` is the one whose turns look up what they have forgotten."""
 
     def __init__(self, database: Database, shard: int = 0) -> None:
         name = f"tessera {database.schema}/{shard}"
-        self._pool = SessionPool(database, f"{name} queries")
+        super().__init__(SessionPool(database, f"{name} queries"))
         # Of its own, so that no report keeps a turn waiting.
         self._lookups = SessionPool(database, f"{name} lookups", size=1)
 
@@ -117,42 +118,6 @@ class Queries:
         rows = await self._pool.fetch(_SQL["accounts"], {"ids": uuids(ids)})
         return in_order([account_view(row) for row in rows], ids)
 
-    async def accounts_by_key(
-        self, key: str, limit: int = 100, cursor: str | None = None
-    ) -> Page[AccountView]:
-        """Accounts whose key starts with `key`, in order of key."""
-        check_limit(limit)
-        if not key:
-            raise FilterRefused("a key must not be empty", "key")
-        after_key, after_asset, after_id = parse_cursor(cursor, (str, int, parse_id), ("", 0, 0))
-        parameters = {
-            "from": key,
-            "to": key + chr(0x10FFFF),
-            "key": after_key,
-            "asset": after_asset,
-            "id": UUID(int=after_id),
-            "limit": limit + 1,
-        }
-        accounts = [account_view(row) for row in await self._pool.fetch(_SQL["accounts_by_key"], parameters)]
-        return _page(accounts, limit, lambda last: f"{last.key}|{last.asset}|{format_id(last.id)}")
-
-    async def accounts_of_party(
-        self, party: int, limit: int = 100, cursor: str | None = None
-    ) -> Page[AccountView]:
-        """A party's accounts, in order of creation."""
-        check_limit(limit)
-        created, after_id = parse_cursor(cursor, (parse_time, parse_id), (0, 0))
-        parameters = {
-            "party": UUID(int=party),
-            "created": created,
-            "id": UUID(int=after_id),
-            "limit": limit + 1,
-        }
-        accounts = [
-            account_view(row) for row in await self._pool.fetch(_SQL["accounts_of_party"], parameters)
-        ]
-        return _page(accounts, limit, lambda last: f"{last.created}|{format_id(last.id)}")
-
     async def balance_at(self, account: int, at: int) -> Balance:
         """The counters right after everything recorded up to and at a time."""
         place = await self._place(account)
@@ -160,10 +125,15 @@ class Queries:
         rows = await self._pool.fetch(_SQL["balance_at"], {**place._asdict(), "at": at})
         return balance_of(rows[0])
 
-    async def balance_at_business_time(self, account: int, at: int) -> BusinessBalance:
-        """What the account's Entries sum to up to and at a business time, whenever they were recorded."""
+    async def balance_at_business_time(
+        self, account: int, at: int, recorded: int = TIME_MAX
+    ) -> BusinessBalance:
+        """What the account's Entries sum to up to and at a business time, as far as they were recorded by
+        another."""
         place = await self._place(account)
-        rows = await self._pool.fetch(_SQL["balance_at_business_time"], {**place._asdict(), "at": at})
+        check_time(recorded, "recorded")
+        parameters = {**place._asdict(), "at": at, "recorded": recorded}
+        rows = await self._pool.fetch(_SQL["balance_at_business_time"], parameters)
         return BusinessBalance(debits_posted=rows[0][0], credits_posted=rows[0][1])
 
     # Legs, Entries, history
@@ -216,7 +186,22 @@ class Queries:
             for row in rows
         ]
 
+    async def hold_outcome(self, hold: int) -> list[HoldStepView]:
+        """The posts, void or expiry that name a hold, in order."""
+        rows = await self._pool.fetch(_SQL["hold_outcome"], {"id": UUID(int=hold)})
+        return [
+            HoldStepView(leg=int_of(row[0]), timestamp=row[1], amount=row[2], held=row[3], flags=row[4])
+            for row in rows
+        ]
+
     # Moves, Parties, Things
+
+    async def reversals(self, moves: Sequence[int]) -> dict[int, list[int]]:
+        """The Moves that reverse these, by the Move they reverse."""
+        found: dict[int, list[int]] = {}
+        for reverses, id in await self._pool.fetch(_SQL["reversals"], {"ids": uuids(moves)}):
+            found.setdefault(reverses.int, []).append(id.int)
+        return found
 
     async def journal(self, move: int) -> list[JournalLine]:
         """The legs of a Move, in order. Raises FilterRefused if there is no such Move."""
@@ -234,30 +219,6 @@ class Queries:
         """Moves by id; those that do not exist are left out."""
         rows = await self._pool.fetch(_SQL["moves"], {"ids": uuids(ids)})
         return in_order([move_view(row) for row in rows], ids)
-
-    async def moves(self, wanted: MoveFilter) -> Page[MoveView]:
-        """Moves that a filter lets through, in order of creation."""
-        check_limit(wanted.limit)
-        check_range(wanted.timestamp_min, wanted.timestamp_max)
-        start = (TIME_MAX, 2**128 - 1) if wanted.newest_first else (0, 0)
-        timestamp, id = parse_cursor(wanted.cursor, (parse_time, parse_id), start)
-        parameters = {
-            "from": wanted.timestamp_min,
-            "to": wanted.timestamp_max,
-            "after_timestamp": timestamp,
-            "after_id": UUID(int=id),
-            "party": uuid_or_none(wanted.party),
-            "payer": uuid_or_none(wanted.payer),
-            "payee": uuid_or_none(wanted.payee),
-            "reverses": uuid_or_none(wanted.reverses),
-            "kind": wanted.kind or None,
-            "reference": wanted.reference,
-            "state": wanted.state or None,
-            "limit": wanted.limit + 1,
-        }
-        statement = _SQL["newest_moves" if wanted.newest_first else "oldest_moves"]
-        moves = [move_view(row) for row in await self._pool.fetch(statement, parameters)]
-        return _page(moves, wanted.limit, lambda last: f"{last.created}|{format_id(last.id)}")
 
     async def transitions(self, move: int) -> list[TransitionView]:
         """What happened to a Move, in order. Raises FilterRefused if there is no such Move."""
@@ -287,14 +248,6 @@ class Queries:
         rows = await self._pool.fetch(_SQL["parties"], {"ids": uuids(ids)})
         return in_order([party_view(row) for row in rows], ids)
 
-    async def all_parties(self, limit: int = 100, cursor: str | None = None) -> Page[PartyView]:
-        """Parties in order of id."""
-        check_limit(limit)
-        (after,) = parse_cursor(cursor, (parse_id,), (0,))
-        parameters = {"after": UUID(int=after), "limit": limit + 1}
-        parties = [party_view(row) for row in await self._pool.fetch(_SQL["parties_after"], parameters)]
-        return _page(parties, limit, lambda last: format_id(last.id))
-
     async def things(self, ids: Sequence[int]) -> list[ThingView]:
         """Things by id; those that do not exist are left out."""
         rows = await self._pool.fetch(_SQL["things"], {"ids": uuids(ids)})
@@ -304,14 +257,6 @@ class Queries:
         """Things by code; those that do not exist are left out."""
         parameters = {"tenant": tenant, "codes": list(codes)}
         return [thing_view(row) for row in await self._pool.fetch(_SQL["things_by_code"], parameters)]
-
-    async def all_things(self, limit: int = 100, cursor: str | None = None) -> Page[ThingView]:
-        """Things in order of their asset number."""
-        check_limit(limit)
-        (after,) = parse_cursor(cursor, (int,), (0,))
-        parameters = {"after": after, "limit": limit + 1}
-        things = [thing_view(row) for row in await self._pool.fetch(_SQL["things_after"], parameters)]
-        return _page(things, limit, lambda last: str(last.asset))
 
     # How a page of an account's legs comes about
 
@@ -377,9 +322,3 @@ class _Found(NamedTuple):
     rows: list[Row]
     seen: list[Row]
     cursor: str | None
-
-
-def _page(items: list[Any], limit: int, cursor_of: Callable[[Any], str]) -> Page[Any]:
-    if len(items) <= limit:
-        return Page(items)
-    return Page(items[:limit], cursor_of(items[limit - 1]))

@@ -109,9 +109,10 @@ def entry_view(row: Row, account: int) -> EntryView:
     """A row of `legs_at`, as the Entry of this account."""
     side = row[14]
     of_move = bool(row[7] & _OF_MOVE)
-    other = 3 if side == "debit" else 2
+    own, other = (2, 3) if side == "debit" else (3, 2)
     return EntryView(
         account=account,
+        key=row[own + 13] or "",
         side=side,
         amount=row[4],
         asset=row[5],
@@ -124,6 +125,27 @@ def entry_view(row: Row, account: int) -> EntryView:
         flags=row[7],
         timestamp=row[1],
         business_time=(row[12] or 0) if of_move else row[1],
+    )
+
+
+def any_entry_view(row: Row) -> EntryView:
+    """A row of the statements about Entries of all accounts."""
+    of_move = bool(row[12] & _OF_MOVE)
+    return EntryView(
+        account=row[5].int,
+        key=row[6] or "",
+        side=row[4],
+        amount=row[10],
+        asset=row[7],
+        counterparty=row[8].int,
+        counterparty_key=row[9] or "",
+        leg=row[0].int,
+        move=int_of(row[13]) if of_move else 0,
+        seq=(row[15] or 0) if of_move else 0,
+        code=row[11],
+        flags=row[12],
+        timestamp=row[1],
+        business_time=(row[14] or 0) if of_move else row[1],
     )
 
 

@@ -14,6 +14,7 @@ LIMIT_MAX: Final = 10_000
 
 Item = TypeVar("Item")
 SideName = Literal["debit", "credit"]
+AccountOrder = Literal["key", "oldest", "newest"]
 
 
 class Page(msgspec.Struct, Generic[Item], frozen=True):
@@ -40,8 +41,38 @@ class AccountFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cursor: str | None = None
 
 
+class AccountsFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which accounts. Empty, 0 or None = no condition. In order of key there are only those that have one."""
+
+    key: str = ""
+    prefix: str = ""  # of the key
+    party: int = 0
+    asset: int = 0
+    code: int = 0
+    parent: int = 0
+    closed: bool | None = None
+    rollup: bool | None = None
+    order: AccountOrder = "oldest"
+    limit: int = 100
+    cursor: str | None = None
+
+
+class EntryFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which Entries of all accounts. Empty or 0 = no condition; times are of recording, inclusive."""
+
+    party: int = 0  # whose account it is on
+    asset: int = 0
+    code: int = 0
+    of_moves: bool = False  # only those that Moves wrote
+    timestamp_min: int = 0
+    timestamp_max: int = TIME_MAX
+    limit: int = 100
+    newest_first: bool = True
+    cursor: str | None = None
+
+
 class MoveFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which Moves. `party` is payer or payee. Empty or 0 = no condition; times are of the creation,
+    """Which Moves. `party` is payer or payee. Empty, 0 or None = no condition; times are of the creation,
     inclusive."""
 
     party: int = 0
@@ -51,8 +82,12 @@ class MoveFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     state: str = ""
     reference: str | None = None
     reverses: int = 0
+    asset: int = 0
+    ended: bool | None = None
     timestamp_min: int = 0
     timestamp_max: int = TIME_MAX
+    business_min: int = 0
+    business_max: int = TIME_MAX
     limit: int = 100
     newest_first: bool = True
     cursor: str | None = None
@@ -116,6 +151,7 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an account: half a leg that changed its posted balance."""
 
     account: int
+    key: str  # of the account that the leg names; in a roll-up's Entry the one below it
     side: SideName
     amount: int
     asset: int
@@ -128,6 +164,16 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
     flags: int
     timestamp: int
     business_time: int
+
+
+class HoldStepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A post, void or expiry of a hold."""
+
+    leg: int  # 0 = an expiry
+    timestamp: int
+    amount: int  # what it posted
+    held: int  # just before it
+    flags: int
 
 
 class HistoryView(msgspec.Struct, frozen=True, kw_only=True):

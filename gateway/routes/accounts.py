@@ -1,4 +1,4 @@
-"""Accounts: opened, limited, and asked what they hold, held and did."""
+"""Accounts: opened, found, limited, closed. What they hold, held and did: see `account_history`."""
 
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -12,19 +12,15 @@ from actors.errors import InvalidRequest, NotFound
 from actors.runtime import AccountDraft as OpenAccount
 from actors.runtime import Engine
 from engine.results import Result
-from gateway.account_views import (
-    account_view,
-    balance_in_business,
-    balance_now,
-    balance_recorded,
-    entry_view,
-    history_line,
-)
+from gateway.account_closing import close, reopen
+from gateway.account_views import account_view, account_views
 from gateway.cursors import seal, unseal
 from gateway.hot_legs import batch_answer
 from gateway.leg_columns import account_columns_of
+from gateway.move_commands import id_or_zero
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import Problem, gateway_problem, refusal
+from gateway.reading_schemas import CloseDraft, FoundAccounts, IdsDraft, ReopenDraft
 from gateway.routes.parameters import (
     LIMIT_DEFAULT,
     Cursor,
@@ -36,20 +32,26 @@ from gateway.routes.parameters import (
     read_after,
     written,
 )
+from gateway.routes.sense import (
+    AssetFilter,
+    account_exists,
+    asset_number,
+    class_code,
+    listing,
+    missing,
+    parties_exist,
+)
 from gateway.schemas import (
     LEGS_PER_REQUEST_MAX,
     AccountDraft,
     AccountPage,
     AccountsAnswer,
     AccountView,
-    BalanceView,
     BareAccountDraft,
-    EntryPage,
     GuardsPatch,
-    HistoryPage,
 )
-from gateway.wire import Answer, Instant, JsonBody, OneOrMany
-from persistence.views import TIME_MAX, AccountFilter
+from gateway.wire import Answer, JsonBody, OneOrMany
+from persistence.views import AccountOrder, AccountsFilter
 
 PATH: Final = "/v1/accounts"
 ONE: Final = PATH + "/{account_id:str}"
@@ -77,42 +79,6 @@ VIEW: Final = {
     "created": STAMP,
     "counters": COUNTERS,
 }
-BALANCE: Final = {
-    "account": ID,
-    "asset": "GBP",
-    "posted": 1250,
-    "available": 1250,
-    "pending_out": 0,
-    "pending_in": 0,
-    "version": 2,
-    "at": None,
-    "business": None,
-    "counters": COUNTERS,
-}
-ENTRY: Final = {
-    "side": "credit",
-    "amount": 1250,
-    "asset": "GBP",
-    "timestamp": STAMP,
-    "business_time": STAMP,
-    "leg": "019aa0c2-7c00-7000-8000-0000000001e6",
-    "account": ID,
-    "counter_account": OTHER,
-    "counter_key": "A:bank",
-    "move": "019aa0c2-7c00-7000-8000-000000000536",
-    "seq": 0,
-    "code": 1,
-}
-HISTORY: Final = {"leg": ENTRY["leg"], "timestamp": STAMP, "counters": COUNTERS}
-
-Side = Annotated[
-    Literal["debit", "credit"] | None,
-    QueryParameter(description="Only debits or only credits of the account."),
-]
-Start = Annotated[Instant | None, QueryParameter(description="The earliest recording time, inclusive.")]
-End = Annotated[Instant | None, QueryParameter(description="The latest recording time, inclusive.")]
-Code = Annotated[int, QueryParameter(ge=0, le=65535, description="Only legs with this code; 0 = any.")]
-Order = Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")]
 
 
 @post(
@@ -192,7 +158,7 @@ async def _open_many(drafts: list[BareAccountDraft], engine: Engine) -> Answer[A
     responses=answers(
         AccountPage,
         {"items": [VIEW], "next": None},
-        refusals=("invalid_parameter", "invalid_cursor", "not_found"),
+        refusals=("invalid_parameter", "invalid_cursor", "not_found", "invalid_field", "projection_behind"),
     ),
 )
 async def find_accounts(
@@ -200,40 +166,60 @@ async def find_accounts(
     key: Annotated[
         str | None, QueryParameter(description="Exactly this key; with `asset` exactly one account.")
     ] = None,
-    asset: Annotated[str | None, QueryParameter(description="Code of the asset; goes with `key`.")] = None,
     prefix: Annotated[
         str | None, QueryParameter(min_length=2, description="Keys that start with this.")
     ] = None,
     party: Annotated[UUID | None, QueryParameter(description="Accounts of this Party.")] = None,
+    asset: AssetFilter = None,
+    parent: Annotated[UUID | None, QueryParameter(description="Accounts right below this roll-up.")] = None,
+    of_class: Annotated[
+        str | None,
+        QueryParameter(name="class", description="A letter of the chart of accounts: A X L R E M I."),
+    ] = None,
+    closed: Annotated[bool | None, QueryParameter(description="Whether they are closed.")] = None,
+    rollup: Annotated[bool | None, QueryParameter(description="Whether they are roll-ups.")] = None,
+    order: Annotated[
+        Literal["key", "oldest", "newest"] | None,
+        QueryParameter(
+            description="By key (the default with `prefix`; only those that have one) or by creation."
+        ),
+    ] = None,
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
     wait_lsn: WaitLsn = None,
 ) -> Answer[AccountPage]:
-    """By `key` and `asset`, by `prefix` of the key, or by `party`: one of the three."""
-    if [key is not None, prefix is not None, party is not None].count(True) != 1 or (key is None) != (
-        asset is None
-    ):
-        raise gateway_problem(
-            "invalid_parameter", "Say which accounts.", "key", "key and asset; or prefix; or party"
-        )
-    if key is not None and asset is not None:
+    """Every filter that is given must fit. Without any, all accounts in order of creation."""
+    if key is not None and prefix is not None:
+        raise gateway_problem("invalid_parameter", "Give key or prefix, not both.", "key")
+    if key is not None and asset is not None and not any((party, parent, of_class)):
+        await asset_number(engine, asset)
         account = engine.account(key, asset)
         return Answer(AccountPage(items=[await _account(engine, account.id, wait_lsn)]))
+    by: AccountOrder = order or ("oldest" if prefix is None else "key")
+    name = listing(
+        PATH, key=key, prefix=prefix, party=party, asset=asset, parent=parent, of_class=of_class,
+        closed=closed, rollup=rollup, order=by,
+    )  # fmt: skip
+    wanted = AccountsFilter(
+        key=key or "",
+        prefix=prefix or "",
+        party=id_or_zero(party),
+        asset=await asset_number(engine, asset),
+        code=class_code(of_class),
+        parent=id_or_zero(parent),
+        closed=closed,
+        rollup=rollup,
+        order=by,
+        limit=limit,
+        cursor=unseal(name, cursor),
+    )
     await read_after(engine, wait_lsn)
-    if prefix is not None:
-        page = await engine.queries.accounts_by_key(prefix, limit, unseal(f"{PATH}?prefix={prefix}", cursor))
-        listing = f"{PATH}?prefix={prefix}"
-    else:
-        assert party is not None
-        listing = f"{PATH}?party={party}"
-        page = await engine.queries.accounts_of_party(party.int, limit, unseal(listing, cursor))
-    states = await engine.read_accounts([item.id for item in page.items]) if page.items else []
-    items = [
-        account_view(engine, state, item.key, item.parent)
-        for item, state in zip(page.items, states, strict=True)
-        if state is not None
-    ]
-    return Answer(AccountPage(items=items, next=seal(listing, page.cursor)))
+    page = await engine.queries.accounts_found(wanted)
+    if not page.items:
+        await parties_exist(engine, party=party)
+        await account_exists(engine, "parent", parent)
+    items = await account_views(engine, page.items)
+    return Answer(AccountPage(items=items, next=seal(name, page.cursor)))
 
 
 @get(
@@ -296,133 +282,85 @@ async def change_guards(
     raise Problem(409, "account_version_differs", "The account kept changing; try again.")
 
 
-@get(
-    ONE + "/balance",
+@post(
+    ONE + "/close",
+    dto=JsonBody[CloseDraft],
+    status_code=200,
     tags=["Accounts"],
-    summary="What an account has",
-    responses=answers(BalanceView, BALANCE, refusals=("invalid_parameter", "not_found", "projection_behind")),
-)
-async def read_balance(
-    account_id: IdInPath,
-    engine: EngineOf,
-    at: Annotated[
-        Instant | None,
-        QueryParameter(description="As of this recording time: after everything recorded by then."),
-    ] = None,
-    business: Annotated[
-        Instant | None, QueryParameter(description="As of this business time, whenever it was recorded.")
-    ] = None,
-    wait_lsn: WaitLsn = None,
-) -> Answer[BalanceView]:
-    """Now, from memory, with everything that was answered before; or as of a time, from the query tables."""
-    if at is not None and business is not None:
-        raise gateway_problem("invalid_parameter", "Give at or business, not both.", "business")
-    if at is None and business is None:
-        return Answer(balance_now(engine, await engine.account_of_id(account_id.int).read()))
-    await read_after(engine, wait_lsn)
-    found = await engine.queries.accounts([account_id.int])
-    if not found:
-        raise NotFound("account", str(account_id))
-    if at is not None:
-        then = await engine.queries.balance_at(account_id.int, at)
-        return Answer(balance_recorded(engine, found[0], then, at))
-    assert business is not None
-    sums = await engine.queries.balance_at_business_time(account_id.int, business)
-    return Answer(balance_in_business(engine, found[0], sums, business))
-
-
-@get(
-    ONE + "/entries",
-    tags=["Accounts"],
-    summary="An account's Entries",
+    summary="Close an account",
+    response_headers=[LSN, REPLAYED],
     responses=answers(
-        EntryPage,
-        {"items": [ENTRY], "next": None},
-        refusals=("invalid_parameter", "invalid_cursor", "not_found"),
+        AccountView,
+        {**VIEW, "closed": True},
+        refusals=(
+            "malformed_json",
+            "not_found",
+            "account_not_empty",
+            "account_version_differs",
+            "debit_account_is_rollup",
+            "invalid_field",
+            "unknown_field",
+        ),
     ),
 )
-async def list_entries(
+async def close_account(
     account_id: IdInPath,
+    data: Annotated[CloseDraft, Body(examples=[Example(value={})])],
     engine: EngineOf,
-    side: Side = None,
-    start: Start = None,
-    end: End = None,
-    code: Code = 0,
-    order: Order = "newest",
-    limit: Limit = LIMIT_DEFAULT,
-    cursor: Cursor = None,
-    wait_lsn: WaitLsn = None,
-) -> Answer[EntryPage]:
-    """Every leg that changed its posted balance; of a roll-up, those that crossed its border."""
-    listing = f"{account_id}/entries/{order}"
-    wanted = _filter(account_id, side, start, end, code, order, limit, unseal(listing, cursor))
-    await _exists(engine, account_id, wait_lsn)
-    page = await engine.queries.entries(wanted)
-    items = [entry_view(engine, entry) for entry in page.items]
-    return Answer(EntryPage(items=items, next=seal(listing, page.cursor)))
+) -> Answer[AccountView]:
+    """A closed account refuses everything but the release of what it holds. One that is closed already stays
+    so, and the answer says `Idempotent-Replayed: true`."""
+    done = await close(engine, account_id.int, data.if_version, even_with_balance=data.even_with_balance)
+    view = await _account(engine, account_id.int, None)
+    return written(view, done.lsn, created=False, replayed=not done.changed)
 
 
-@get(
-    ONE + "/history",
+@post(
+    ONE + "/reopen",
+    dto=JsonBody[ReopenDraft],
+    status_code=200,
     tags=["Accounts"],
-    summary="An account's counters after each leg",
+    summary="Reopen an account",
+    response_headers=[LSN, REPLAYED],
     responses=answers(
-        HistoryPage,
-        {"items": [HISTORY], "next": None},
-        refusals=("invalid_parameter", "invalid_cursor", "not_found"),
+        AccountView,
+        VIEW,
+        refusals=("malformed_json", "not_found", "account_closed_for_good", "invalid_field", "unknown_field"),
     ),
 )
-async def list_history(
+async def reopen_account(
     account_id: IdInPath,
+    data: Annotated[ReopenDraft, Body(examples=[Example(value={})])],
     engine: EngineOf,
-    side: Side = None,
-    start: Start = None,
-    end: End = None,
-    code: Code = 0,
-    order: Order = "newest",
-    limit: Limit = LIMIT_DEFAULT,
-    cursor: Cursor = None,
+) -> Answer[AccountView]:
+    """Releases what keeps it closed. An account that was created closed stays closed."""
+    del data
+    done = await reopen(engine, account_id.int)
+    view = await _account(engine, account_id.int, None)
+    return written(view, done.lsn, created=False, replayed=not done.changed)
+
+
+@post(
+    PATH + "/lookup",
+    dto=JsonBody[IdsDraft],
+    status_code=200,
+    tags=["Accounts"],
+    summary="Many accounts by id",
+    responses=answers(
+        FoundAccounts,
+        {"items": [VIEW], "missing": []},
+        refusals=("malformed_json", "invalid_field", "missing_field", "unknown_field"),
+    ),
+)
+async def look_up_accounts(
+    data: Annotated[IdsDraft, Body(examples=[Example(value={"ids": [ID]})])],
+    engine: EngineOf,
     wait_lsn: WaitLsn = None,
-) -> Answer[HistoryPage]:
-    """Pending, posting and voiding legs too. A hold that expires adds no line, but counts in later ones."""
-    listing = f"{account_id}/history/{order}"
-    wanted = _filter(account_id, side, start, end, code, order, limit, unseal(listing, cursor))
-    await _exists(engine, account_id, wait_lsn)
-    page = await engine.queries.history(wanted)
-    return Answer(
-        HistoryPage(items=[history_line(line) for line in page.items], next=seal(listing, page.cursor))
-    )
-
-
-def _filter(
-    account: UUID,
-    side: str | None,
-    start: int | None,
-    end: int | None,
-    code: int,
-    order: str,
-    limit: int,
-    cursor: str | None,
-) -> AccountFilter:
-    if start is not None and end is not None and start > end:
-        raise gateway_problem("invalid_parameter", "The range is empty: start is after end.", "start")
-    return AccountFilter(
-        account=account.int,
-        debits=side != "credit",
-        credits=side != "debit",
-        timestamp_min=start or 0,
-        timestamp_max=TIME_MAX if end is None else end,
-        code=code,
-        limit=limit,
-        newest_first=order == "newest",
-        cursor=cursor,
-    )
-
-
-async def _exists(engine: Engine, account: UUID, wait_lsn: int | None) -> None:
-    """Raises NotFound if there is no such account; afterwards queries know it."""
-    await engine.account_of_id(account.int).read()
+) -> Answer[FoundAccounts]:
+    """Up to 1,000 at once, as they are now, in the order of the ids; those that nothing has are named."""
     await read_after(engine, wait_lsn)
+    items = await account_views(engine, await engine.queries.accounts([id.int for id in data.ids]))
+    return Answer(FoundAccounts(items=items, missing=missing(data.ids, [item.id for item in items])))
 
 
 handlers: Final = (
@@ -430,7 +368,7 @@ handlers: Final = (
     find_accounts,
     read_account,
     change_guards,
-    read_balance,
-    list_entries,
-    list_history,
+    close_account,
+    reopen_account,
+    look_up_accounts,
 )

@@ -8,15 +8,19 @@ from litestar.openapi.spec import Example
 from litestar.params import Body
 
 from actors.errors import NotFound
+from actors.runtime import Engine
 from engine.results import Result
 from gateway.account_views import uuid_or_none
 from gateway.hot_legs import batch_answer, leg_answer
 from gateway.leg_columns import LEG_FLAGS, columns_of
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import gateway_problem
+from gateway.reading_schemas import FoundLegs, IdsDraft
 from gateway.routes.parameters import EngineOf, IdInPath, WaitLsn, asset_numbers, read_after, written
+from gateway.routes.sense import missing
 from gateway.schemas import LEGS_PER_REQUEST_MAX, LegDraft, LegResult, LegsAnswer, LegView
-from gateway.wire import Amount, Answer, Instant, OneOrMany, Unsigned64
+from gateway.wire import Amount, Answer, Instant, JsonBody, OneOrMany, Unsigned64
+from persistence import views
 
 PATH: Final = "/v1/legs"
 LEG: Final = {
@@ -105,9 +109,35 @@ async def read_leg(leg_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None)
     found = await engine.queries.legs([leg_id.int])
     if not found:
         raise NotFound("leg", str(leg_id))
-    leg = found[0]
-    content = LegView(
-        id=leg_id,
+    return Answer(_view(engine, found[0]))
+
+
+@post(
+    PATH + "/lookup",
+    dto=JsonBody[IdsDraft],
+    status_code=200,
+    tags=["Legs"],
+    summary="Many legs by id",
+    responses=answers(
+        FoundLegs,
+        {"items": [VIEW], "missing": []},
+        refusals=("malformed_json", "invalid_field", "missing_field", "unknown_field"),
+    ),
+)
+async def look_up_legs(
+    data: Annotated[IdsDraft, Body(examples=[Example(value={"ids": [LEG["id"]]})])],
+    engine: EngineOf,
+    wait_lsn: WaitLsn = None,
+) -> Answer[FoundLegs]:
+    """Up to 1,000 at once, in the order of the ids; those that nothing has are named."""
+    await read_after(engine, wait_lsn)
+    items = [_view(engine, leg) for leg in await engine.queries.legs([id.int for id in data.ids])]
+    return Answer(FoundLegs(items=items, missing=missing(data.ids, [item.id for item in items])))
+
+
+def _view(engine: Engine, leg: views.LegView) -> LegView:
+    return LegView(
+        id=UUID(int=leg.id),
         debit=UUID(int=leg.debit),
         credit=UUID(int=leg.credit),
         amount=Amount(leg.amount),
@@ -121,7 +151,6 @@ async def read_leg(leg_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None)
         user_data_32=leg.user_data_32,
         timestamp=Instant(leg.timestamp),
     )
-    return Answer(content)
 
 
-handlers: Final = (post_legs, read_leg)
+handlers: Final = (post_legs, read_leg, look_up_legs)

@@ -1,43 +1,22 @@
-"""Moves: created, taken from state to state, tried out, read and listed."""
+"""Moves: created, taken from state to state, reversed, and tried out. `move_reads` has the rest."""
 
-from typing import Annotated, Final, Literal
-from uuid import UUID
+from typing import Annotated, Final
 
-from litestar import get, post
+from litestar import post
 from litestar.openapi.spec import Example
-from litestar.params import Body, FromPath, FromQuery, QueryParameter
+from litestar.params import Body, FromPath
 
-from actors.errors import NotFound
 from actors.runtime import Engine
 from engine.commands import MoveCommand
-from gateway.cursors import seal, unseal
 from gateway.move_commands import creation, id_or_zero, step, trial
-from gateway.move_views import answer_view, move_view, preview_view, summary
+from gateway.move_views import answer_view, preview_view
 from gateway.openapi import LSN, REPLAYED, answers
-from gateway.problems import gateway_problem, refusal
-from gateway.routes.parameters import (
-    LIMIT_DEFAULT,
-    Cursor,
-    EngineOf,
-    IdInPath,
-    Limit,
-    WaitLsn,
-    new_id,
-    new_id_like,
-    read_after,
-    written,
-)
-from gateway.schemas import (
-    MoveAnswerView,
-    MoveDraft,
-    MovePage,
-    MoveView,
-    PreviewDraft,
-    PreviewView,
-    TransitionDraft,
-)
-from gateway.wire import Answer, Instant, JsonBody
-from persistence.views import TIME_MAX, MoveFilter
+from gateway.problems import refusal
+from gateway.reading_schemas import ReversalDraft
+from gateway.reversals import reversal_of
+from gateway.routes.parameters import EngineOf, IdInPath, new_id, new_id_like, written
+from gateway.schemas import MoveAnswerView, MoveDraft, PreviewDraft, PreviewView, TransitionDraft
+from gateway.wire import Answer, JsonBody
 
 PATH: Final = "/v1/moves"
 ID: Final = "019aa0c2-7c00-7000-8000-000000000536"
@@ -65,31 +44,13 @@ ANSWER: Final = {
     "unmatched_quantity": 0,
     "unmatched_amount": 0,
 }
-STAMP: Final = "2011-12-09T12:50:00.000000001Z"
-SUMMARY: Final = {
-    "id": ID,
-    "kind": "transfer",
-    "state": "posted",
-    "ended": True,
-    "version": 1,
-    "payer": PAYER,
-    "payee": PAYEE,
-    "asset": "GBP",
-    "amount": 1250,
-    "reverses": None,
-    "reference": "invoice-536365",
-    "metadata": {},
-    "business_time": STAMP,
-    "created": STAMP,
-    "changed": STAMP,
-}
-LEG: Final = "019aa0c2-7c00-7000-8000-0000000001e6"
 DEBIT: Final = {
     "account": "3fa1c0de-5b1e-4d5e-9c3a-0f2d6a7b8c9d",
     "key": f"L:wallet/{PAYER}",
     "side": "debit",
     "amount": 1250,
     "asset": "GBP",
+    "effect": "posted",
 }
 CREDIT: Final = {
     **DEBIT,
@@ -97,28 +58,13 @@ CREDIT: Final = {
     "key": f"L:wallet/{PAYEE}",
     "side": "credit",
 }
-VIEW: Final = {
-    **SUMMARY,
-    "lines": [],
-    "steps": [
-        {
-            "seq": 0,
-            "request": ID,
-            "transition": "post",
-            "state": "posted",
-            "timestamp": STAMP,
-            "business_time": STAMP,
-            "amount": 1250,
-            "legs": 1,
-            "inputs": {},
-            "metadata": {},
-        }
-    ],
-    "entries": [
-        {"seq": 0, "leg": LEG, "pending": False, "timestamp": STAMP, **entry} for entry in (DEBIT, CREDIT)
-    ],
-}
 PREVIEW: Final = {"state": "posted", "entries": [DEBIT, CREDIT]}
+REVERSAL: Final = {
+    **ANSWER,
+    "id": "019aa0c2-7c00-7000-a1b2-c3d4e5f60718",
+    "request": "019aa0c2-7c00-7000-a1b2-c3d4e5f60718",
+    "kind": "reversal",
+}
 REFUSALS: Final = (
     "malformed_json",
     "below_floor",
@@ -191,82 +137,87 @@ async def take_transition(
 async def preview_move(
     data: Annotated[PreviewDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf
 ) -> Answer[PreviewView]:
-    """The Entries that the request would post if it were sent now. Nothing is written, no id is used up."""
+    """The Entries that the request would write if it were sent now: posted, held or released. Nothing is
+    written, no id is used up. It is judged as the request would be, and refused for the same reasons."""
     if data.id:
         request = data.id.int
     else:
         request = new_id_like(data.move.int) if data.move else new_id(engine, id_or_zero(data.payer))
-    preview = await engine.preview(trial(data, request))
-    if preview.code:
-        raise refusal(preview.code, preview.message)
-    return Answer(preview_view(engine, preview))
+    return await _shown(engine, trial(data, request))
 
 
-@get(
-    PATH + "/{move_id:str}",
+@post(
+    PATH + "/{move_id:str}/reversal",
+    dto=JsonBody[ReversalDraft],
     tags=["Moves"],
-    summary="One Move",
-    responses=answers(MoveView, VIEW, refusals=("invalid_parameter", "not_found")),
-)
-async def read_move(move_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[MoveView]:
-    """With its lines, its steps and the Entries it wrote."""
-    await read_after(engine, wait_lsn)
-    found = await engine.queries.moves_by_id([move_id.int])
-    if not found:
-        raise NotFound("Move", str(move_id))
-    steps = await engine.queries.transitions(move_id.int)
-    journal = await engine.queries.journal(move_id.int)
-    return Answer(move_view(engine, found[0], steps, journal))
-
-
-@get(
-    PATH,
-    tags=["Moves"],
-    summary="Find Moves",
+    summary="Reverse a Move",
+    response_headers=[LSN, REPLAYED],
     responses=answers(
-        MovePage,
-        {"items": [SUMMARY], "next": None},
-        refusals=("invalid_parameter", "invalid_cursor"),
+        MoveAnswerView,
+        REVERSAL,
+        status=201,
+        repeated=True,
+        refusals=(
+            "malformed_json",
+            "not_found",
+            "move_not_ended",
+            "nothing_to_reverse",
+            "below_floor",
+            "exists_with_different_content",
+            "invalid_field",
+            "unknown_field",
+        ),
     ),
 )
-async def list_moves(
+async def reverse_move(
+    move_id: IdInPath,
+    data: Annotated[ReversalDraft, Body(examples=[Example(value={"metadata": {"ticket": 4711}})])],
     engine: EngineOf,
-    party: Annotated[UUID | None, QueryParameter(description="Payer or payee.")] = None,
-    payer: FromQuery[UUID | None] = None,
-    payee: FromQuery[UUID | None] = None,
-    kind: FromQuery[str | None] = None,
-    at_state: Annotated[str | None, QueryParameter(name="state")] = None,
-    reference: Annotated[str | None, QueryParameter(description="Your own name for it.")] = None,
-    reverses: Annotated[UUID | None, QueryParameter(description="Moves that reverse this one.")] = None,
-    start: Annotated[Instant | None, QueryParameter(description="Created then or later.")] = None,
-    end: Annotated[Instant | None, QueryParameter(description="Created then or earlier.")] = None,
-    order: Annotated[Literal["newest", "oldest"], QueryParameter(description="Which come first.")] = "newest",
-    limit: Limit = LIMIT_DEFAULT,
-    cursor: Cursor = None,
-    wait_lsn: WaitLsn = None,
-) -> Answer[MovePage]:
-    """Every filter that is given must fit. Without any, all Moves."""
-    if start is not None and end is not None and start > end:
-        raise gateway_problem("invalid_parameter", "The range is empty: start is after end.", "start")
-    listing = f"{PATH}/{order}"
-    wanted = MoveFilter(
-        party=id_or_zero(party),
-        payer=id_or_zero(payer),
-        payee=id_or_zero(payee),
-        kind=kind or "",
-        state=at_state or "",
-        reference=reference,
-        reverses=id_or_zero(reverses),
-        timestamp_min=start or 0,
-        timestamp_max=TIME_MAX if end is None else end,
-        limit=limit,
-        newest_first=order == "newest",
-        cursor=unseal(listing, cursor),
-    )
-    await read_after(engine, wait_lsn)
-    page = await engine.queries.moves(wanted)
-    items = [summary(engine, move) for move in page.items]
-    return Answer(MovePage(items=items, next=seal(listing, page.cursor)))
+) -> Answer[MoveAnswerView]:
+    """Takes back everything that a Move has posted, in a Move of its own of the kind `reversal`, all or
+    nothing. It is refused where that is not possible any more: the money is spent, the order was refunded.
+
+    There is one reversal of a Move at most, so the request needs no id: sent again, it changes nothing. To
+    take back lines of an order, or less than all, create a Move of the kind `refund`.
+    """
+    return await submit(engine, await reversal_of(engine, move_id, data), created=True)
 
 
-handlers: Final = (create_move, take_transition, preview_move, read_move, list_moves)
+@post(
+    PATH + "/{move_id:str}/reversal/preview",
+    dto=JsonBody[ReversalDraft],
+    status_code=200,
+    tags=["Moves"],
+    summary="Try a reversal out",
+    responses=answers(
+        PreviewView,
+        {"state": "posted", "entries": [{**CREDIT, "side": "debit"}, {**DEBIT, "side": "credit"}]},
+        refusals=(
+            "malformed_json",
+            "not_found",
+            "move_not_ended",
+            "nothing_to_reverse",
+            "below_floor",
+            "id_invalid",
+            "invalid_field",
+            "unknown_field",
+        ),
+    ),
+)
+async def preview_reversal(
+    move_id: IdInPath,
+    data: Annotated[ReversalDraft, Body(examples=[Example(value={})])],
+    engine: EngineOf,
+) -> Answer[PreviewView]:
+    """The Entries that a reversal would post if it were sent now. Nothing is written."""
+    return await _shown(engine, await reversal_of(engine, move_id, data))
+
+
+async def _shown(engine: Engine, command: MoveCommand) -> Answer[PreviewView]:
+    preview = await engine.preview(command)
+    if preview.code:
+        raise refusal(preview.code, preview.message)
+    return Answer(await preview_view(engine, preview))
+
+
+handlers: Final = (create_move, take_transition, preview_move, reverse_move, preview_reversal)

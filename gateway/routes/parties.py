@@ -3,16 +3,18 @@
 from typing import Annotated, Final
 from uuid import UUID
 
-from litestar import get, post
+import msgspec
+from litestar import get, patch, post
 from litestar.openapi.spec import Example
-from litestar.params import Body
+from litestar.params import Body, QueryParameter
 
 from actors.errors import NotFound
-from engine.commands import CreateParty
+from engine.commands import CreateParty, Refusal, UpdateParty
 from engine.entities import PartyKind
 from gateway.cursors import seal, unseal
 from gateway.openapi import LSN, REPLAYED, answers
-from gateway.problems import refusal
+from gateway.problems import Problem, refusal
+from gateway.reading_schemas import FoundParties, IdsDraft, PartyPatch
 from gateway.routes.parameters import (
     LIMIT_DEFAULT,
     Cursor,
@@ -24,11 +26,14 @@ from gateway.routes.parameters import (
     read_after,
     written,
 )
+from gateway.routes.sense import Order, listing, missing
 from gateway.schemas import PartyDraft, PartyPage, PartyView
 from gateway.wire import Answer, JsonBody
 from persistence import views
 
 PATH: Final = "/v1/parties"
+PATCH_ATTEMPTS_MAX: Final = 5
+"""How often a change is tried again because the Party changed meanwhile."""
 DRAFT: Final = {"kind": "person", "name": "Alice", "profile": {"country": "GB"}}
 VIEW: Final = {"id": "019aa0c2-7c00-7000-8000-00000000a11c", **DRAFT, "version": 1}
 
@@ -82,22 +87,101 @@ async def read_party(party_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = N
     return Answer(_view(found[0]))
 
 
+@patch(
+    PATH + "/{party_id:str}",
+    dto=JsonBody[PartyPatch],
+    tags=["Parties"],
+    summary="Change a Party",
+    response_headers=[LSN],
+    responses=answers(
+        PartyView,
+        {**VIEW, "version": 2},
+        refusals=("malformed_json", "not_found", "party_version_differs", "invalid_field", "unknown_field"),
+    ),
+)
+async def change_party(
+    party_id: IdInPath,
+    data: Annotated[PartyPatch, Body(examples=[Example(value={"name": "Alice Liddell"})])],
+    engine: EngineOf,
+) -> Answer[PartyView]:
+    """What is left out stays. What is so already is not written again, and leaves the version as it is."""
+    for _ in range(PATCH_ATTEMPTS_MAX):
+        await read_after(engine, None)
+        found = await engine.queries.parties([party_id.int])
+        if not found:
+            raise NotFound("Party", str(party_id))
+        now = found[0]
+        command = UpdateParty(
+            id=now.id,
+            name=now.name if isinstance(data.name, msgspec.UnsetType) else data.name,
+            profile=now.profile if isinstance(data.profile, msgspec.UnsetType) else data.profile,
+            if_version=data.if_version or now.version,
+        )
+        [answer] = await engine.create_parties([command])
+        if answer.accepted:
+            content = PartyView(
+                id=party_id,
+                kind=PartyKind(now.kind),
+                name=command.name,
+                profile=command.profile,
+                version=answer.version,
+            )
+            return written(content, answer.lsn, created=False)
+        if data.if_version or answer.code != Refusal.PARTY_VERSION_DIFFERS:
+            raise refusal(answer.code, answer.message)
+    raise Problem(409, Refusal.PARTY_VERSION_DIFFERS, "The Party kept changing; try again.")
+
+
 @get(
     PATH,
     tags=["Parties"],
-    summary="All Parties",
+    summary="Find Parties",
     responses=answers(
-        PartyPage, {"items": [VIEW], "next": None}, refusals=("invalid_parameter", "invalid_cursor")
+        PartyPage,
+        {"items": [VIEW], "next": None},
+        refusals=("invalid_parameter", "invalid_cursor", "projection_behind"),
     ),
 )
 async def list_parties(
-    engine: EngineOf, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, wait_lsn: WaitLsn = None
+    engine: EngineOf,
+    kind: Annotated[PartyKind | None, QueryParameter(description="Only Parties of this kind.")] = None,
+    name: Annotated[str | None, QueryParameter(description="Exactly this name.")] = None,
+    order: Order = "oldest",
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+    wait_lsn: WaitLsn = None,
 ) -> Answer[PartyPage]:
     """In order of their ids, which for ids that the server made is roughly the order of creation."""
-    start = unseal(PATH, cursor)
+    path = listing(PATH, kind=kind, name=name, order=order)
+    start = unseal(path, cursor)
     await read_after(engine, wait_lsn)
-    page = await engine.queries.all_parties(limit, start)
-    return Answer(PartyPage(items=[_view(party) for party in page.items], next=seal(PATH, page.cursor)))
+    page = await engine.queries.all_parties(
+        limit, start, kind=kind or "", name=name, newest_first=order == "newest"
+    )
+    return Answer(PartyPage(items=[_view(party) for party in page.items], next=seal(path, page.cursor)))
+
+
+@post(
+    PATH + "/lookup",
+    dto=JsonBody[IdsDraft],
+    status_code=200,
+    tags=["Parties"],
+    summary="Many Parties by id",
+    responses=answers(
+        FoundParties,
+        {"items": [VIEW], "missing": []},
+        refusals=("malformed_json", "invalid_field", "missing_field", "unknown_field"),
+    ),
+)
+async def look_up_parties(
+    data: Annotated[IdsDraft, Body(examples=[Example(value={"ids": [VIEW["id"]]})])],
+    engine: EngineOf,
+    wait_lsn: WaitLsn = None,
+) -> Answer[FoundParties]:
+    """Up to 1,000 at once, in the order of the ids; those that nothing has are named."""
+    await read_after(engine, wait_lsn)
+    items = [_view(party) for party in await engine.queries.parties([id.int for id in data.ids])]
+    return Answer(FoundParties(items=items, missing=missing(data.ids, [item.id for item in items])))
 
 
 def _view(party: views.PartyView) -> PartyView:
@@ -110,4 +194,4 @@ def _view(party: views.PartyView) -> PartyView:
     )
 
 
-handlers: Final = (create_party, read_party, list_parties)
+handlers: Final = (create_party, read_party, change_party, list_parties, look_up_parties)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from litestar import get, post
 from litestar.openapi.spec import Example
-from litestar.params import Body, FromPath
+from litestar.params import Body, FromPath, QueryParameter
 
 from actors.errors import InvalidRequest, NotFound
 from engine.commands import CreateThing
@@ -23,6 +23,7 @@ from gateway.routes.parameters import (
     read_after,
     written,
 )
+from gateway.routes.sense import Order, listing
 from gateway.schemas import ThingDraft, ThingPage, ThingView
 from gateway.wire import Answer, JsonBody
 from persistence import views
@@ -96,19 +97,30 @@ async def read_thing(code: FromPath[str], engine: EngineOf, wait_lsn: WaitLsn = 
 @get(
     PATH,
     tags=["Things"],
-    summary="All Things",
+    summary="Find Things",
     responses=answers(
-        ThingPage, {"items": [VIEW], "next": None}, refusals=("invalid_parameter", "invalid_cursor")
+        ThingPage,
+        {"items": [VIEW], "next": None},
+        refusals=("invalid_parameter", "invalid_cursor", "projection_behind"),
     ),
 )
 async def list_things(
-    engine: EngineOf, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, wait_lsn: WaitLsn = None
+    engine: EngineOf,
+    kind: Annotated[ThingKind | None, QueryParameter(description="Only Things of this kind.")] = None,
+    prefix: Annotated[str | None, QueryParameter(description="Codes that start with this.")] = None,
+    order: Order = "oldest",
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+    wait_lsn: WaitLsn = None,
 ) -> Answer[ThingPage]:
-    """In order of their asset numbers."""
-    start = unseal(PATH, cursor)
+    """In order of their asset numbers, which is that of their creation."""
+    path = listing(PATH, kind=kind, prefix=prefix, order=order)
+    start = unseal(path, cursor)
     await read_after(engine, wait_lsn)
-    page = await engine.queries.all_things(limit, start)
-    return Answer(ThingPage(items=[_view(thing) for thing in page.items], next=seal(PATH, page.cursor)))
+    page = await engine.queries.all_things(
+        limit, start, kind=kind or "", prefix=prefix or "", newest_first=order == "newest"
+    )
+    return Answer(ThingPage(items=[_view(thing) for thing in page.items], next=seal(path, page.cursor)))
 
 
 def _view(thing: views.ThingView) -> ThingView:

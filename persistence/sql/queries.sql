@@ -68,26 +68,6 @@ from account_balance a
 left join account p on p.shard = a.shard and p.ordinal = a.parent
 where a.id = any(%(ids)s);
 
--- name: accounts_by_key
--- Accounts whose key is, or starts with, a text, in order of key and asset, after a position.
-select a.id, a.key, a.party, p.id, a.asset, a.code, a.flags, a.floor, a.ceiling, a.user_data_128, a.user_data_64,
-       a.user_data_32, a.created, a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted
-from account_balance a
-left join account p on p.shard = a.shard and p.ordinal = a.parent
-where a.key >= %(from)s and a.key < %(to)s and (a.key, a.asset, a.id) > (%(key)s, %(asset)s, %(id)s)
-order by a.key, a.asset, a.id
-limit %(limit)s;
-
--- name: accounts_of_party
--- The accounts of a party, in order of creation, after a position.
-select a.id, a.key, a.party, p.id, a.asset, a.code, a.flags, a.floor, a.ceiling, a.user_data_128, a.user_data_64,
-       a.user_data_32, a.created, a.debits_pending, a.debits_posted, a.credits_pending, a.credits_posted
-from account_balance a
-left join account p on p.shard = a.shard and p.ordinal = a.parent
-where a.party = %(party)s and (a.created, a.id) > (%(created)s, %(id)s)
-order by a.created, a.id
-limit %(limit)s;
-
 -- name: legs
 -- Legs by id, with the ids of their accounts.
 select l.id, l.timestamp, d.id, c.id, l.amount, d.asset, l.code, l.flags, l.pending_id, l.held, l.timeout,
@@ -173,8 +153,28 @@ order by l.timestamp;
 select * from balance_at(%(shard)s, %(ordinal)s, %(at)s);
 
 -- name: balance_at_business_time
--- What an account's Entries sum to up to and at a business time.
-select * from balance_at_business_time(%(shard)s, %(ordinal)s, %(at)s);
+-- What an account's Entries sum to up to and at a business time, as far as they were recorded by another time.
+select coalesce(sum(e.posted) filter (where e.side = 'debit'), 0)::int8,
+       coalesce(sum(e.posted) filter (where e.side = 'credit'), 0)::int8
+from (
+    select leg_side(%(shard)s, %(ordinal)s, l.debit, l.credit) as side, leg_posted(l.flags, l.amount) as posted
+    from account_history h
+    cross join lateral unnest(h.timestamps) as stamp
+    join leg l on l.shard = h.shard and l.timestamp = stamp
+    where h.shard = %(shard)s and h.account = %(ordinal)s and h.first <= %(recorded)s and stamp <= %(recorded)s
+      and case when l.flags & 32768 <> 0 then coalesce(l.user_data_64, 0) else l.timestamp end <= %(at)s
+) e;
+
+-- name: hold_outcome
+-- What became of a hold: the posts, void or expiry that name it, in order.
+select id, timestamp, amount, coalesce(held, 0), flags
+from leg
+where pending_id = %(id)s
+order by timestamp;
+
+-- name: reversals
+-- Which Moves reverse these, in order of creation.
+select reverses, id from move where reverses = any(%(ids)s) and seq = 0 order by timestamp, id;
 
 -- name: trial_balance
 -- Per asset: accounts, and what was posted and is pending on either side; without roll-ups.
@@ -212,44 +212,6 @@ from move c
 join lateral (select * from move n where n.id = c.id order by n.seq desc limit 1) n on true
 where c.seq = 0 and c.id = any(%(ids)s);
 
--- name: newest_moves
--- Moves that a filter lets through, newest first, before a position.
-select c.id, c.kind, n.state, n.seq, n.ended, c.payer, c.payee, c.reverses, c.reference, c.asset, c.amount, c.tender,
-       c.tenant, c.timestamp, n.timestamp, c.business_time, c.lines, c.inputs, c.metadata, n.holds, n.expires_at
-from move c
-join lateral (select * from move n where n.id = c.id order by n.seq desc limit 1) n on true
-where c.seq = 0
-  and c.timestamp between %(from)s and %(to)s
-  and (c.timestamp, c.id) < (%(after_timestamp)s, %(after_id)s)
-  and (%(party)s::uuid is null or c.payer = %(party)s or c.payee = %(party)s)
-  and (%(payer)s::uuid is null or c.payer = %(payer)s)
-  and (%(payee)s::uuid is null or c.payee = %(payee)s)
-  and (%(reverses)s::uuid is null or c.reverses = %(reverses)s)
-  and (%(kind)s::text is null or c.kind = %(kind)s)
-  and (%(reference)s::text is null or c.reference = %(reference)s)
-  and (%(state)s::text is null or n.state = %(state)s)
-order by c.timestamp desc, c.id desc
-limit %(limit)s;
-
--- name: oldest_moves
--- Moves that a filter lets through, oldest first, after a position.
-select c.id, c.kind, n.state, n.seq, n.ended, c.payer, c.payee, c.reverses, c.reference, c.asset, c.amount, c.tender,
-       c.tenant, c.timestamp, n.timestamp, c.business_time, c.lines, c.inputs, c.metadata, n.holds, n.expires_at
-from move c
-join lateral (select * from move n where n.id = c.id order by n.seq desc limit 1) n on true
-where c.seq = 0
-  and c.timestamp between %(from)s and %(to)s
-  and (c.timestamp, c.id) > (%(after_timestamp)s, %(after_id)s)
-  and (%(party)s::uuid is null or c.payer = %(party)s or c.payee = %(party)s)
-  and (%(payer)s::uuid is null or c.payer = %(payer)s)
-  and (%(payee)s::uuid is null or c.payee = %(payee)s)
-  and (%(reverses)s::uuid is null or c.reverses = %(reverses)s)
-  and (%(kind)s::text is null or c.kind = %(kind)s)
-  and (%(reference)s::text is null or c.reference = %(reference)s)
-  and (%(state)s::text is null or n.state = %(state)s)
-order by c.timestamp, c.id
-limit %(limit)s;
-
 -- name: transitions
 -- What happened to a Move, in order.
 select seq, request, transition, state, ended, timestamp, business_time, amount, principal, leg_count, inputs, metadata
@@ -261,14 +223,6 @@ order by seq;
 -- Parties by id.
 select id, kind, name, profile, version, tenant, timestamp from party where id = any(%(ids)s);
 
--- name: parties_after
--- Parties in order of id, after one.
-select id, kind, name, profile, version, tenant, timestamp
-from party
-where id > %(after)s
-order by id
-limit %(limit)s;
-
 -- name: things
 -- Things by id.
 select id, kind, code, asset, exponent, name, attrs, tenant, timestamp from thing where id = any(%(ids)s);
@@ -278,11 +232,3 @@ select id, kind, code, asset, exponent, name, attrs, tenant, timestamp from thin
 select id, kind, code, asset, exponent, name, attrs, tenant, timestamp
 from thing
 where tenant = %(tenant)s and code = any(%(codes)s);
-
--- name: things_after
--- Things in order of their asset number, after one.
-select id, kind, code, asset, exponent, name, attrs, tenant, timestamp
-from thing
-where asset > %(after)s
-order by asset
-limit %(limit)s;

@@ -20,8 +20,10 @@ from persistence.projection import Projector
 from persistence.queries import Queries
 from persistence.views import (
     AccountFilter,
+    AccountsFilter,
     Balance,
     BusinessBalance,
+    EntryFilter,
     EntryView,
     HistoryView,
     LegView,
@@ -41,6 +43,8 @@ from tests.logged_ledger import (
     lived,
     write_log,
 )
+
+NOTHING: Counters = (0, 0, 0, 0)
 
 
 class World:
@@ -84,6 +88,7 @@ class World:
         of_move = bool(fact.flags & LegFlag.OF_MOVE)
         return EntryView(
             account=self.accounts[ordinal],
+            key=self.keys[fact.debit if line.side == "debit" else fact.credit],
             side="debit" if line.side == "debit" else "credit",
             amount=fact.amount,
             asset=self.reference.accounts[self.accounts[ordinal]].asset,
@@ -137,7 +142,9 @@ async def world(database: Database) -> AsyncIterator[World]:
     await queries.close()
 
 
-async def all_pages(query: Any, wanted: AccountFilter | MoveFilter) -> list[Any]:
+async def all_pages(
+    query: Any, wanted: AccountFilter | AccountsFilter | EntryFilter | MoveFilter
+) -> list[Any]:
     """Follows the cursor to the end."""
     items: list[Any] = []
     while True:
@@ -242,30 +249,85 @@ async def test_accounts_as_they_are_now(world: World) -> None:
         )
 
 
-async def test_accounts_by_key_and_party_in_pages(world: World) -> None:
-    expected = sorted(
-        (key, world.reference.accounts[id].asset, id)
-        for key, id in zip(world.keys, world.accounts, strict=True)
-        if key.startswith("L:some/1")
-    )
-    found: list[int] = []
-    cursor = None
-    while True:
-        page = await world.queries.accounts_by_key("L:some/1", limit=2, cursor=cursor)
-        found += [view.id for view in page.items]
-        if (cursor := page.cursor) is None:
-            break
-    assert found == [id for _, _, id in expected]
+async def test_accounts_are_found_by_what_they_are(world: World) -> None:
+    views = await world.queries.accounts(world.accounts)
+    party, parent = 2**128 - 1, next(view.parent for view in views if view.parent)
+    asset, code = views[0].asset, views[0].code
+    conditions: dict[str, Any] = {
+        "prefix": lambda view, value: view.key.startswith(value),
+        "party": lambda view, value: view.party == value,
+        "parent": lambda view, value: view.parent == value,
+        "asset": lambda view, value: view.asset == value,
+        "code": lambda view, value: view.code == value,
+        "closed": lambda view, value: bool(view.flags & AccountFlag.CLOSED) == value,
+        "rollup": lambda view, value: bool(view.flags & AccountFlag.ROLLUP) == value,
+    }
+    orders: dict[str, Any] = {
+        "key": lambda view: (view.key, view.asset, view.id),
+        "oldest": lambda view: (view.created, view.id),
+        "newest": lambda view: (-view.created, -view.id),
+    }
+    for given in (
+        {},
+        {"prefix": "L:some/1"},
+        {"party": party},
+        {"parent": parent},
+        {"asset": asset, "code": code},
+        {"closed": True},
+        {"closed": False, "rollup": True},
+        {"rollup": False, "prefix": "L:"},
+        {"party": 12345},
+    ):
+        for order, key in orders.items():
+            wanted = replaced(AccountsFilter(limit=2), order=order, **given)
+            found = await all_pages(world.queries.accounts_found, wanted)
+            expected = [
+                view
+                for view in sorted(views, key=key)
+                if all(conditions[name](view, value) for name, value in given.items())
+                and (view.key or order != "key")
+            ]
+            assert found == expected, wanted
+
+
+async def test_entries_of_all_accounts_in_pages(world: World) -> None:
+    unposted = LegFlag.PENDING | LegFlag.VOID_PENDING | LegFlag.EXPIRY | LegFlag.BURNT
+    posted = [fact for fact in world.facts if not fact.flags & unposted]
+    entries = [
+        world.entry_view(ordinal, Line(fact, side, NOTHING))
+        for fact in sorted(posted, key=lambda fact: fact.timestamp)
+        for side, ordinal in (("debit", fact.debit), ("credit", fact.credit))
+    ]
     party = 2**128 - 1
-    owned = [id for id in world.accounts if world.reference.accounts[id].party == party]
-    found, cursor = [], None
-    while True:
-        accounts = await world.queries.accounts_of_party(party, limit=1, cursor=cursor)
-        found += [view.id for view in accounts.items]
-        if (cursor := accounts.cursor) is None:
-            break
-    assert sorted(found) == sorted(owned)
-    assert owned
+    owned = {id for id in world.accounts if world.reference.accounts[id].party == party}
+    middle = entries[len(entries) // 2]
+    conditions: dict[str, Any] = {
+        "asset": lambda entry, value: entry.asset == value,
+        "code": lambda entry, value: entry.code == value,
+        "party": lambda entry, value: value == party and entry.account in owned,
+        "of_moves": lambda entry, value: bool(entry.flags & LegFlag.OF_MOVE) or not value,
+        "timestamp_min": lambda entry, value: entry.timestamp >= value,
+        "timestamp_max": lambda entry, value: entry.timestamp <= value,
+    }
+    for given in (
+        {},
+        {"asset": middle.asset},
+        {"code": middle.code},
+        {"party": party},
+        {"of_moves": True},
+        {"timestamp_min": middle.timestamp},
+        {"timestamp_max": middle.timestamp, "asset": middle.asset},
+    ):
+        for newest_first in (True, False):
+            for limit in (1, 7, 1_000) if not given else (7,):
+                wanted = replaced(EntryFilter(limit=limit, newest_first=newest_first), **given)
+                found = await all_pages(world.queries.entries_found, wanted)
+                expected = [
+                    entry
+                    for entry in entries
+                    if all(conditions[name](entry, value) for name, value in given.items())
+                ]
+                assert found == (expected[::-1] if newest_first else expected), wanted
 
 
 async def test_the_trial_balance_now_and_as_of_a_time(world: World) -> None:
@@ -365,9 +427,12 @@ async def test_unknown_accounts_moves_and_times_are_errors_elsewhere_too(databas
         queries.moves(MoveFilter(limit=0)),
         queries.moves(MoveFilter(timestamp_min=2, timestamp_max=1)),
         queries.moves(MoveFilter(cursor="x|y")),
-        queries.accounts_by_key(""),
-        queries.accounts_by_key("L:", limit=0),
-        queries.accounts_of_party(5, limit=0),
+        queries.moves(MoveFilter(business_min=2, business_max=1)),
+        queries.accounts_found(AccountsFilter(limit=0)),
+        queries.accounts_found(AccountsFilter(cursor="5|6", order="key")),
+        queries.entries_found(EntryFilter(limit=0)),
+        queries.entries_found(EntryFilter(cursor="5|70000|0")),
+        queries.entries_found(EntryFilter(cursor="5|0|2")),
         queries.all_parties(cursor="nonsense"),
         queries.all_things(limit=-1),
         queries.trial_balance(-1),
@@ -445,6 +510,10 @@ async def test_moves_by_filter_their_transitions_and_answers(database: Database)
         "state": lambda n, value: value == f"state{n % 3}",
         "reference": lambda n, value: value == f"ref/{n}",
         "reverses": lambda n, value: n == 7 and value == 10,
+        "ended": lambda n, value: (n % 3 == 2) == value,
+        "asset": lambda n, value: n == 0 and value == 1,
+        "business_min": lambda n, value: n >= value,
+        "business_max": lambda n, value: n <= value,
         "timestamp_min": lambda n, value: n // 2 * 100 >= value,
         "timestamp_max": lambda n, value: n // 2 * 100 <= value,
     }
@@ -460,6 +529,9 @@ async def test_moves_by_filter_their_transitions_and_answers(database: Database)
         {"reverses": 10},
         {"timestamp_min": 300, "timestamp_max": 600},
         {"payer": 1000, "kind": "transfer", "state": "state0"},
+        {"ended": True},
+        {"ended": False, "asset": 1},
+        {"business_min": 2, "business_max": 5},
         {"kind": "payout"},
     ):
         for newest_first in (True, False):

@@ -38,7 +38,7 @@ def kind(**changes: Any) -> dict[str, Any]:
 
 def test_standard_kinds_hold_together(chart: Chart) -> None:
     compiled = compile_kinds(STANDARD_KINDS, chart)
-    assert sorted(compiled) == ["adjustment", "journal", "opening", "order", "refund", "transfer"]
+    assert sorted(compiled) == ["adjustment", "journal", "opening", "order", "refund", "reversal", "transfer"]
     assert compiled["transfer"].next_of("pending") == ["post", "void"]
     assert compiled["order"].ended("fulfilled")
     assert not compiled["order"].ended("paid")
@@ -53,6 +53,7 @@ def test_codes_are_lasting() -> None:
     """They are on legs in databases."""
     assert [(item.name, item.code) for item in STANDARD_KINDS] == [
         ("transfer", 1), ("journal", 2), ("order", 3), ("refund", 4), ("adjustment", 5), ("opening", 6),
+        ("reversal", 7),
     ]  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_expire_is_not_for_clients(shop: Shop) -> None:
 
 
 BAD_TRANSFERS: list[tuple[dict[str, Any], str, str]] = [
-    ({"kind": "gift"}, Refusal.KIND_UNKNOWN, "adjustment, journal, opening, order, refund, transfer"),
+    ({"kind": "gift"}, Refusal.KIND_UNKNOWN, "there are adjustment, journal, opening, order, refund"),
     ({"kind": ""}, Refusal.KIND_UNKNOWN, "there is no ''"),
     ({"transition": "fly"}, Refusal.TRANSITION_UNKNOWN, "it has hold, post, void"),
     ({"transition": "void"}, Refusal.MOVE_STATE_DIFFERS, "from proposed lead post, hold"),
