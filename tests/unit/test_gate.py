@@ -91,7 +91,7 @@ class House:
     async def knock(self, key: str = "", host: str = "127.0.0.1:8330", path: str = "/v1/moves") -> Caller:
         scope = request(key and f"Bearer {key}", host, path)
         caller: Caller = await self.gate.enter(scope)
-        assert caller is scope[CALLER]
+        assert scope[CALLER] == caller
         return caller
 
     async def refused(self, key: str = "", **more: Any) -> tuple[int, str]:
