@@ -52,6 +52,7 @@ class Refusal(StrEnum):
     THING_CODE_ALREADY_USED = "thing_code_already_used"
     TURN_FULL = "turn_full"
     ASSETS_EXHAUSTED = "assets_exhausted"
+    MONEY_OF_ANOTHER = "money_of_another"
 
 
 TRANSIENT_CODES: Final = frozenset(
@@ -116,6 +117,7 @@ class MoveCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     business_time: int = 0  # 0 = the time of recording
     timeout: int = 0  # seconds; for holds
     if_version: int = 0  # the version the Move must have; 0 = any
+    bound_to: int = 0  # the Party whose Moves and money these are, or it is refused; 0 = anybody's
 
 
 class MoveAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

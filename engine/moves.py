@@ -25,6 +25,7 @@ import numpy.typing as npt
 from engine import ids, preview
 from engine.chart import Chart
 from engine.commands import TRANSIENT_CODES, MoveAnswer, MoveCommand, MovePreview, Refusal
+from engine.confinement import not_given_by
 from engine.directory import Directory
 from engine.drafts import Draft, MoveBlock, compile_block
 from engine.facts import MoveFact
@@ -96,7 +97,7 @@ class MoveBook:
         self._hold_moves: dict[int, int] = {}  # open hold → its Move, for all of `open`
         self._unsettled: set[int] = set()  # requests, Moves and reference hashes between prepare and settle
         self._plans: dict[tuple[str, str, str, bool], Plan] = {}  # bounded by the paths that kinds have
-        self._digester = Digester(MoveCommand, frozenset({"id", "if_version"}))
+        self._digester = Digester(MoveCommand, frozenset({"id", "if_version", "bound_to"}))
 
     def unknown_requests(self, commands: Sequence[MoveCommand], now: int) -> UnknownRequests:
         """What has to be looked up before these commands can be prepared."""
@@ -255,6 +256,8 @@ class MoveBook:
         kind = self._kind(command.kind)
         plan = self._plan(kind, kind.kind.states[0], command.transition or kind.kind.usual, creating=True)
         check_command(command, plan.wanted, kind)
+        if command.bound_to not in {0, command.payer}:
+            raise Refused(Refusal.MONEY_OF_ANOTHER, "payer: the caller may move the money of one Party only")
         if command.if_version:
             raise Refused(Refusal.FIELD_NOT_ACCEPTED, "if_version: a Move that is created has no version yet")
         if command.id in self.open:
@@ -297,6 +300,8 @@ class MoveBook:
         move = self.open.get(command.move)
         if move is None:
             raise self._not_open(command.move, loaded)
+        if command.bound_to not in {0, ids.id_from_bytes(move.payer)}:
+            raise Refused(Refusal.MOVE_NOT_FOUND, f"move: there is no Move {ids.format_id(command.move)}")
         kind = self._kind(move.kind)
         if command.kind not in {"", move.kind}:
             raise Refused(
@@ -333,6 +338,8 @@ class MoveBook:
         holds = [ids.id_from_bytes(hold) for hold in move.holds]
         for step in plan.steps:
             holds = post(step, scope, draft, holds)
+        if command.bound_to and (problem := not_given_by(command.bound_to, draft, self.chart)):
+            raise Refused(Refusal.MONEY_OF_ANOTHER, problem)
         prepared.draft, prepared.holds = draft, holds
         return prepared
 
@@ -428,7 +435,7 @@ class MoveBook:
     def _refused(self, command: MoveCommand, code: str, message: str) -> MoveAnswer:
         """A refusal that leaves no trace."""
         id = command.move or command.id
-        move = self.open.get(id)
+        move = self.open.get(id) if code != Refusal.MOVE_NOT_FOUND else None  # or not the caller's to know of
         return MoveAnswer(
             request=command.id,
             move=id,

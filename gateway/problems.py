@@ -152,11 +152,14 @@ _CONTENT: Final = frozenset(
 
 
 def refusal_status(code: str) -> int:
-    """The status of a refusal: 422 for its content, 404 for its Move, 503 to try later, else 409."""
+    """The status of a refusal: 422 for its content, 404 for its Move, 403 for whose money it is, 503 to try
+    later, else 409."""
     if code in _CONTENT:
         return HTTPStatus.UNPROCESSABLE_ENTITY
     if code == Refusal.MOVE_NOT_FOUND:
         return HTTPStatus.NOT_FOUND
+    if code == Refusal.MONEY_OF_ANOTHER:
+        return HTTPStatus.FORBIDDEN
     return HTTPStatus.SERVICE_UNAVAILABLE if code == Refusal.TURN_FULL else HTTPStatus.CONFLICT
 
 
