@@ -8,6 +8,7 @@ nothing true to say.
 """
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -108,6 +109,8 @@ async def serve(settings: Settings, listener: socket.socket, announce: Callable[
         engine = await opening
         try:
             async with serving(engine, listener) as server:
+                gc.collect()
+                gc.freeze()  # what is there for good is not looked through again and again, for 0.1 s a time
                 announce(engine, server.url)
                 await first_of(engine.ended(), stop.wait())
             if not stop.is_set():
