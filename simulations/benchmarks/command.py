@@ -1,5 +1,6 @@
 """The command `tessera bench`."""
 
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -86,6 +87,7 @@ def bench(
     from the Python client, and one by one from a load generator. Every run ends with a check of the books;
     one that fails fails the command. Plain PostgreSQL always runs beside, others where they are named.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left behind
     with reporting_failures(as_json=as_json):
         name = (only or "").partition("/")[0]
         if name and name not in BENCHMARKS:

@@ -60,7 +60,7 @@ def closed_loop(client: Client, mix: Mix, drawn: Sequence[Drawn], depth: int = D
             mix.send(batch, post)
 
     started = time.perf_counter()
-    _in_threads(depth, send)
+    _in_threads(depth, send, waiting.clear)
     return _load(answered, started)
 
 
@@ -86,14 +86,17 @@ def open_loop(client: Client, mix: Mix, drawn: Sequence[Drawn], rate: float) -> 
 
             mix.send(batch, post)
 
-    _in_threads(SENDERS, send)
+    _in_threads(SENDERS, send, waiting.clear)
     return _load(answered, started)
 
 
-def _in_threads(count: int, work: Callable[[], None]) -> None:
+def _in_threads(count: int, work: Callable[[], None], give_up: Callable[[], None]) -> None:
     with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(work) for _ in range(count)]:
-            done.result()
+        try:
+            for done in [pool.submit(work) for _ in range(count)]:
+                done.result()
+        finally:
+            give_up()
 
 
 def _load(answered: list[tuple[int, float]], started: float) -> Load:
