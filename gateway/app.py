@@ -14,6 +14,7 @@ from actors.runtime import Engine
 from gateway import openapi
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
 from gateway.bulk import PATHS
+from gateway.events.streams import EventStreams, StreamSettings
 from gateway.fast_lane import FastLane
 from gateway.metrics import HttpMetrics
 from gateway.problems import gateway_problem, handle
@@ -22,6 +23,7 @@ from gateway.routes import (
     accounts,
     books,
     entries,
+    events,
     holds,
     kinds,
     legs,
@@ -48,22 +50,24 @@ HANDLERS: Final = (
     *entries.handlers,
     *legs.handlers,
     *books.handlers,
+    *events.handlers,
     *operations.handlers,
 )
 
 
-def create_app(engine: Engine) -> FastLane:
+def create_app(engine: Engine, streams: StreamSettings | None = None) -> FastLane:
     """The application that serves `engine`; it holds nothing else, so several may serve one engine."""
     metrics = HttpMetrics()
-    return FastLane(create_framework_app(engine, metrics), engine, metrics)
+    event_streams = EventStreams(engine, metrics.registry, streams or StreamSettings())
+    return FastLane(create_framework_app(engine, metrics, event_streams), engine, metrics, event_streams)
 
 
-def create_framework_app(engine: Engine, metrics: HttpMetrics) -> Litestar:
+def create_framework_app(engine: Engine, metrics: HttpMetrics, event_streams: EventStreams) -> Litestar:
     """Every route, and what explains whatever is wrong with a request."""
     return Litestar(
         route_handlers=list(HANDLERS),
         dependencies={"engine": Provide(lambda: engine, sync_to_thread=False)},
-        state=State({"http_metrics": metrics}),
+        state=State({"http_metrics": metrics, "event_streams": event_streams}),
         middleware=[metrics.middleware],
         exception_handlers={Exception: handle},
         before_request=_check_request,

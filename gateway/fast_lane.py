@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from actors.runtime import Engine
 from gateway.arrow import BODY_BYTES_MAX
 from gateway.bulk import ARROW, PATHS, reply_to
+from gateway.events.streams import EventStreams
 from gateway.metrics import HttpMetrics
 from gateway.problems import gateway_problem
 from gateway.replies import Reply, problem_reply
@@ -27,8 +28,11 @@ class ClientGone(Exception):  # noqa: N818  # says what happened
 class FastLane:
     """An ASGI application around another one, which gets what this one does not take."""
 
-    def __init__(self, app: ASGIApp, engine: Engine, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, engine: Engine, metrics: HttpMetrics, event_streams: EventStreams
+    ) -> None:
         self._app = app
+        self.event_streams = event_streams
         self.engine = engine
         self.metrics = metrics
 

@@ -24,6 +24,8 @@ from litestar.typing import FieldDefinition
 from gateway import documentation, problems, reading_schemas, schemas
 from gateway.arrow_schema import ACCOUNT_SCHEMA, ANSWER_SCHEMA, LEG_SCHEMA
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
+from gateway.events import schemas as event_schemas
+from gateway.events.streams import MEDIA_TYPE as STREAM_TYPE
 from gateway.wire import WIRE_TYPES, Amount, Balance, Instant, Unsigned64
 
 DOCUMENT_PATH: Final = "/openapi.json"
@@ -76,6 +78,7 @@ TAGS: Final = (
     Tag(name="Holds", description="What is reserved, until it is posted, voided or runs out."),
     Tag(name="Entries", description="Lines of the double-entry ledger, of all accounts."),
     Tag(name="Legs", description="Bare legs in bulk: a debit and a credit of one amount."),
+    Tag(name="Events", description="What happened, in the order of the log."),
     Tag(name="Books", description="What must be true of the ledger as a whole."),
     Tag(name="Operations", description="Is it healthy, is it ready, how is it doing."),
 )
@@ -92,6 +95,8 @@ LSN: Final = ResponseHeader(
 
 BULK_SCHEMAS: Final[Mapping[str, pa.Schema]] = {"/v1/legs": LEG_SCHEMA, "/v1/accounts": ACCOUNT_SCHEMA}
 """Paths that take Arrow streams, and their columns."""
+_SCHEMAS: Final = (schemas, reading_schemas, event_schemas, problems)
+"""Where the objects are."""
 ALWAYS: Final = ("unknown_parameter", "overloaded", "shard_stopped")
 """Problems that any operation may answer with."""
 
@@ -196,6 +201,9 @@ def document(app: Litestar) -> dict[str, Any]:
         if isinstance(route, HTTPRoute) and (item := described["paths"].get(route.path_format)):
             for method, (handler, _) in route.route_handler_map.items():
                 _restore_examples(item.get(method.lower(), {}), handler)
+    described["paths"]["/v1/events"]["get"]["responses"]["200"]["content"][STREAM_TYPE] = {
+        "schema": {"type": "string", "description": "Server-sent events, each with an `Event` as its data."}
+    }
     for path in BULK_SCHEMAS:
         _describe_arrow(described["paths"][path]["post"], BULK_SCHEMAS[path])
     return described
@@ -204,14 +212,19 @@ def document(app: Litestar) -> dict[str, Any]:
 def _describe_objects(described: dict[str, Any]) -> None:
     structs = {
         name: kind
-        for name, kind in {**vars(schemas), **vars(reading_schemas), **vars(problems)}.items()
+        for module in _SCHEMAS
+        for name, kind in vars(module).items()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     }
     _, components = msgspec.json.schema_components(
         list(structs.values()), schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
     described.update(
-        {name: schema for name, schema in components.items() if name in described or name not in structs}
+        {
+            name: schema
+            for name, schema in components.items()
+            if name in described or name not in structs or name in vars(event_schemas)
+        }
     )
 
 

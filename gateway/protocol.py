@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from actors.runtime import Engine
 from gateway import arrow, hot_legs
 from gateway.bulk import ARROW, LEGS, PATHS, reply_to
+from gateway.events.streams import CUT
 from gateway.gatherer import Gatherer, Outcome
 from gateway.hot_legs import HotLegs
 from gateway.metrics import HttpMetrics
@@ -119,6 +120,7 @@ class ShortCut(HttpToolsProtocol):
             self._started = time.perf_counter()
         else:
             super().on_headers_complete()
+            self.scope["extensions"] = {CUT: {"now": self.transport.abort}}
 
     def on_body(self, body: bytes) -> None:
         """A part of a body is there."""

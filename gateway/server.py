@@ -21,6 +21,7 @@ from actors.errors import Overloaded, ShardStopped
 from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.app import create_app
+from gateway.events.streams import StreamSettings
 from gateway.fast_lane import FastLane
 from gateway.protocol import protocol_for
 
@@ -68,9 +69,12 @@ class HttpServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(engine: Engine, listener: socket.socket) -> AsyncIterator[HttpServer]:
+async def serving(
+    engine: Engine, listener: socket.socket, streams: StreamSettings | None = None
+) -> AsyncIterator[HttpServer]:
     """A running server over `engine`; at the end of the block every request it took has been answered."""
-    server = HttpServer(create_app(engine), listener)
+    app = create_app(engine, streams)
+    server = HttpServer(app, listener)
     running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
     watching = asyncio.create_task(_watch(engine), name="watch")
     try:
@@ -80,6 +84,7 @@ async def serving(engine: Engine, listener: socket.socket) -> AsyncIterator[Http
         yield server
     finally:
         watching.cancel()
+        await app.event_streams.close()
         server.should_exit = True
         await running
 

@@ -7,6 +7,8 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -18,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from actors.runtime import Engine
 from actors.settings import Settings
+from gateway.events.streams import StreamSettings
 from gateway.listener import bind
 from gateway.server import serving
 from persistence.embedded import EmbeddedServer
@@ -58,6 +61,24 @@ class RunningGateway:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine beside the engine."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_S)
+
+    @contextmanager
+    def beside(self, streams: StreamSettings) -> Iterator[str]:
+        """The address of another gateway to the same engine, for the length of the block."""
+        stop = asyncio.Event()
+        started: Future[str] = Future()
+
+        async def serve() -> None:
+            async with serving(self.engine, bind("127.0.0.1", 0), streams) as server:
+                started.set_result(server.url)
+                await stop.wait()
+
+        running = asyncio.run_coroutine_threadsafe(serve(), self._loop)
+        try:
+            yield started.result(START_S)
+        finally:
+            self._loop.call_soon_threadsafe(stop.set)
+            running.result(START_S)
 
     def _run(self) -> None:
         try:

@@ -14,6 +14,7 @@ from actors.settings import Settings
 from engine.ids import uuid7
 from gateway import problems, reading_schemas, schemas
 from gateway.app import HANDLERS
+from gateway.events import schemas as event_schemas
 from gateway.wire import decode_value
 from tests.fixtures_gateway import Client, RunningGateway
 
@@ -426,7 +427,7 @@ def check_example(schema: dict[str, Any], example: Any) -> None:
     [reference] = re.findall(r"#/components/schemas/(\w+)", json.dumps(schema))
     kind = next(
         getattr(module, reference)
-        for module in (schemas, reading_schemas, problems)
+        for module in (schemas, reading_schemas, event_schemas, problems)
         if hasattr(module, reference)
     )
     msgspec.convert(example, kind, dec_hook=decode_value)
