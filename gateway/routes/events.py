@@ -101,7 +101,7 @@ async def events(
     log, each once. A client that comes again with `Last-Event-ID` goes on where it was, from any point in
     history.
 
-    With `Accept: application/json`, a page of what there is already; its `position` is the next one's `after`.
+    With `Accept: application/json`, a page of what there is already; `position` is the `after` of the next.
 
     Every filter that is given must fit.
     """
