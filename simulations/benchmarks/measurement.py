@@ -151,6 +151,11 @@ def same_books(hashes: list[str]) -> str:
     return only
 
 
+def figure(value: float) -> str:
+    """A value as it is read."""
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+
+
 def short(count: int) -> str:
     """A number of legs as it stands in a name: 2M, 200k."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from simulations.benchmarks.measurement import Machine, Measurement, Scale
+from simulations.benchmarks.measurement import Machine, Measurement, Scale, figure
 
 TABLE_COLUMNS: Final = 132
 """At least so wide is the table, also where it goes to no terminal."""
@@ -67,8 +67,3 @@ def write_files(report: Report, folder: Path) -> None:
 def _title(report: Report) -> str:
     machine = report.machine
     return f"{machine.processor}, {machine.cores} cores, {report.date[:10]}"
-
-
-def figure(value: float) -> str:
-    """A value as it is read."""
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
