@@ -1,14 +1,17 @@
 """From facts of the log to events."""
 
+from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from actors.runtime import Engine
 from engine.facts import NO_ID, LineFacts, MoveFact, PartyFact, ThingFact
-from engine.layout import CEILING_UNSET, FLOOR_UNSET, AccountFlag, LegFlag
+from engine.layout import CEILING_UNSET, FLOOR_UNSET, LEG_FACT, AccountFlag, LegFlag
 from gateway.events.filters import LEG_TYPES, EventType, leg_types
 from gateway.events.positions import Position
 from gateway.events.record_events import Indexes, RecordEvents, move_type, party_type
@@ -29,6 +32,8 @@ from persistence.account_names import AccountColumns
 _OF_ENGINE: Final = ("burnt", "of_move", "expiry")
 """Flags that say nothing which the event does not."""
 _FLAGS: Final = tuple((name, value) for name, value in LEG_FLAGS.items() if name not in _OF_ENGINE)
+_OF_MOVE: Final = int(LegFlag.OF_MOVE)
+_LEG_COLUMNS: Final = tuple(name for name in LEG_FACT.names or () if not name.startswith("_"))
 
 
 class Told(NamedTuple):
@@ -38,6 +43,27 @@ class Told(NamedTuple):
     position: Position
     event: Event
     subjects: tuple[bytes, ...]
+
+
+class _Leg(NamedTuple):
+    """A row of LEG_FACT."""
+
+    id_hi: int
+    id_lo: int
+    pending_hi: int
+    pending_lo: int
+    user_data_128_hi: int
+    user_data_128_lo: int
+    user_data_64: int
+    amount: int
+    held: int
+    timestamp: int
+    debit: int
+    credit: int
+    user_data_32: int
+    timeout: int
+    code: int
+    flags: int
 
 
 class _Account(NamedTuple):
@@ -63,6 +89,7 @@ class _Teller:
         self._events = events
         self._record = events.record
         self._indexes = indexes
+        self._codes: dict[int, str] = {}
         rows = zip(names.id.tolist(), names.party.tolist(), names.asset.tolist(), names.key, strict=True)
         self._accounts = {
             ordinal: _Account(_uuid(*id), key, _uuid_or_none(*party), asset)
@@ -71,31 +98,30 @@ class _Teller:
 
     def told(self) -> list[Told]:
         """All of them."""
-        events = self._events
+        shard, lsn = self._record.shard, self._record.lsn
         found = []
-        for index in self._indexes.tolist():
-            if index >= events.first_move:
-                made = self._move(events.moves[index - events.first_move])
-            elif index >= events.first_leg:
-                made = self._leg(self._record.legs[index - events.first_leg])
-            elif index >= events.first_guard:
-                made = self._limits(self._record.guards[index - events.first_guard])
-            elif index >= events.first_account:
-                place = index - events.first_account
-                made = self._account(self._record.accounts[place], self._record.keys[place])
-            else:
-                made = self._directory(events.directory[index])
-            kind, timestamp, data, subjects = made
-            position = Position(self._record.shard, self._record.lsn, index + 1)
-            event = Event(
-                id=position.text,
-                type=kind,
-                timestamp=Instant(timestamp),
-                lsn=self._record.lsn,
-                data=data,
-            )
+        for index, (kind, timestamp, data, subjects) in zip(
+            self._indexes.tolist(), self._made(), strict=True
+        ):
+            position = Position(shard, lsn, index + 1)
+            event = Event(id=position.text, type=kind, timestamp=Instant(timestamp), lsn=lsn, data=data)
             found.append(Told(position, event, subjects))
         return found
+
+    def _made(self) -> Iterator["_Made"]:
+        """In order of their indexes, which go from section to section."""
+        events, record, indexes = self._events, self._record, self._indexes
+        bounds = (events.first_account, events.first_guard, events.first_leg, events.first_move)
+        directory, accounts, guards, legs, moves = np.split(indexes, np.searchsorted(indexes, bounds))
+        for index in directory.tolist():
+            yield self._directory(events.directory[index])
+        for index in (accounts - events.first_account).tolist():
+            yield self._account(record.accounts[index], record.keys[index])
+        for index in (guards - events.first_guard).tolist():
+            yield self._limits(record.guards[index])
+        yield from self._legs(record.legs[legs - events.first_leg])
+        for index in (moves - events.first_move).tolist():
+            yield self._move(events.moves[index])
 
     def _directory(self, fact: PartyFact | ThingFact) -> "_Made":
         data: PartyEvent | ThingEvent
@@ -127,7 +153,7 @@ class _Teller:
         data = AccountEvent(
             id=id,
             key=key or None,
-            asset=self._engine.asset_code(int(fact["asset"])),
+            asset=self._asset(int(fact["asset"])),
             party=_uuid_or_none(int(fact["party_hi"]), int(fact["party_lo"])),
             parent=None if parent is None else parent.id,
             code=int(fact["code"]),
@@ -142,46 +168,55 @@ class _Teller:
         data = LimitsEvent(
             account=account.id,
             key=account.key,
-            asset=self._engine.asset_code(account.asset),
+            asset=self._asset(account.asset),
             party=account.party,
             floor=_limit(fact["floor"], FLOOR_UNSET),
             ceiling=_limit(fact["ceiling"], CEILING_UNSET),
         )
         return _Made(EventType.ACCOUNT_LIMITED, int(fact["timestamp"]), data, (account.id.bytes,))
 
-    def _leg(self, leg: np.void) -> "_Made":
-        flags = int(leg["flags"])
-        kind = LEG_TYPES[int(leg_types(np.array([flags], np.uint16))[0])]
-        debit, credit = self._accounts[int(leg["debit"])], self._accounts[int(leg["credit"])]
-        wide = _uuid_or_none(int(leg["user_data_128_hi"]), int(leg["user_data_128_lo"]))
-        of_move = bool(flags & LegFlag.OF_MOVE)
-        resolves = kind not in (EventType.LEG_POSTED, EventType.LEG_HELD)
-        data = LegEvent(
-            id=_uuid_or_none(int(leg["id_hi"]), int(leg["id_lo"])),
-            debit=debit.id,
-            debit_key=debit.key,
-            debit_party=debit.party,
-            credit=credit.id,
-            credit_key=credit.key,
-            credit_party=credit.party,
-            amount=Amount(leg["amount"]),
-            asset=self._engine.asset_code(debit.asset),
-            code=int(leg["code"]),
-            flags=[name for name, value in _FLAGS if flags & value],
-            pending_id=_uuid_or_none(int(leg["pending_hi"]), int(leg["pending_lo"])),
-            held=Amount(leg["held"]) if resolves else None,
-            timeout=int(leg["timeout"]),
-            move=wide if of_move else None,
-            seq=int(leg["user_data_32"]) if of_move else None,
-            business_time=Instant(leg["user_data_64"]) if of_move else None,
-            user_data_128=None if of_move else wide,
-            user_data_64=None if of_move else Unsigned64(leg["user_data_64"]),
-            user_data_32=None if of_move else int(leg["user_data_32"]),
-        )
-        subjects: tuple[bytes, ...] = (debit.id.bytes, credit.id.bytes)
-        if of_move and wide is not None:
-            subjects = (*subjects, wide.bytes)
-        return _Made(kind, int(leg["timestamp"]), data, subjects)
+    def _legs(self, legs: npt.NDArray[np.void]) -> Iterator["_Made"]:
+        """Column by column: there are many of them."""
+        kinds = [LEG_TYPES[place] for place in leg_types(legs["flags"]).tolist()]
+        columns = [legs[name].tolist() for name in _LEG_COLUMNS]
+        for kind, row in zip(kinds, zip(*columns, strict=True), strict=True):
+            leg = _Leg(*row)
+            debit, credit = self._accounts[leg.debit], self._accounts[leg.credit]
+            wide = _uuid_or_none(leg.user_data_128_hi, leg.user_data_128_lo)
+            of_move = bool(leg.flags & _OF_MOVE)
+            resolves = kind is not EventType.LEG_POSTED and kind is not EventType.LEG_HELD
+            data = LegEvent(
+                id=_uuid_or_none(leg.id_hi, leg.id_lo),
+                debit=debit.id,
+                debit_key=debit.key,
+                debit_party=debit.party,
+                credit=credit.id,
+                credit_key=credit.key,
+                credit_party=credit.party,
+                amount=Amount(leg.amount),
+                asset=self._asset(debit.asset),
+                code=leg.code,
+                flags=_flag_names(leg.flags),
+                pending_id=_uuid_or_none(leg.pending_hi, leg.pending_lo),
+                held=Amount(leg.held) if resolves else None,
+                timeout=leg.timeout,
+                move=wide if of_move else None,
+                seq=leg.user_data_32 if of_move else None,
+                business_time=Instant(leg.user_data_64) if of_move else None,
+                user_data_128=None if of_move else wide,
+                user_data_64=None if of_move else Unsigned64(leg.user_data_64),
+                user_data_32=None if of_move else leg.user_data_32,
+            )
+            subjects: tuple[bytes, ...] = (debit.id.bytes, credit.id.bytes)
+            if of_move and wide is not None:
+                subjects = (*subjects, wide.bytes)
+            yield _Made(kind, leg.timestamp, data, subjects)
+
+    def _asset(self, number: int) -> str:
+        """The code of an asset; looked up once for each."""
+        if number not in self._codes:
+            self._codes[number] = self._engine.asset_code(number)
+        return self._codes[number]
 
     def _move(self, fact: MoveFact) -> "_Made":
         data = MoveEvent(
@@ -195,7 +230,7 @@ class _Teller:
             version=fact.version,
             payer=_id(fact.payer),
             payee=_id(fact.payee),
-            asset=self._engine.asset_code(fact.asset) if fact.asset else None,
+            asset=self._asset(fact.asset) if fact.asset else None,
             amount=Amount(fact.amount) if fact.amount else None,
             tender=fact.tender,
             reason=fact.reason,
@@ -226,7 +261,7 @@ class _Teller:
         return [
             LineView(
                 line=number,
-                thing=self._engine.asset_code(thing) if thing else None,
+                thing=self._asset(thing) if thing else None,
                 quantity=None if quantity is None else Balance(quantity),
                 amount=None if amount is None else Balance(amount),
                 order=_id(order) if order else None,
@@ -246,6 +281,11 @@ class _Made(NamedTuple):
     timestamp: int
     data: PartyEvent | ThingEvent | AccountEvent | LimitsEvent | LegEvent | MoveEvent
     subjects: tuple[bytes, ...]
+
+
+@cache
+def _flag_names(flags: int) -> list[str]:
+    return [name for name, value in _FLAGS if flags & value]
 
 
 def _uuid(high: int, low: int) -> UUID:
