@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from actors.process_memory import give_memory_back
 from actors.settings import Settings
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind, is_loopback
 from gateway.logs import configure_logs
@@ -126,6 +127,7 @@ def serve(
                 "whoever connects could move money.",
                 "Listen on 127.0.0.1 behind a proxy with a login, or accept that with --insecure-listen.",
             )
+        give_memory_back()
         settings = engine_settings(data_dir, database_url, takeover=takeover)
         listener = bind(host, port)
         try:
