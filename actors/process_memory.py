@@ -15,9 +15,9 @@ ARENAS_MAX: Final = 2
 def give_memory_back() -> None:
     """Keeps memory that was needed for a while from staying with the process.
 
-    glibc lets blocks of up to 32 MiB into its heaps once one of that size was freed, and has a heap for every
-    thread: after ten million legs 0.7 GiB of them were empty. Other C libraries have no such call, and are left
-    alone. Call it before threads are started.
+    glibc lets blocks of up to 32 MiB into its heaps once one of that size was freed, and has a heap for
+    every thread: after ten million legs 0.7 GiB of them were empty. Other C libraries have no such call, and
+    are left alone. Call it before threads are started.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
