@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.enums import ParamType
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import ParameterKwarg
+from litestar.types import Scope
 
 from actors.runtime import Engine
 from gateway import openapi
@@ -33,6 +34,8 @@ from gateway.routes import (
     parties,
     things,
 )
+from gateway.security.authorization import Authorization, engine_for
+from gateway.security.gate import Gate
 from gateway.wire import TYPE_DECODERS
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -55,20 +58,29 @@ HANDLERS: Final = (
 )
 
 
-def create_app(engine: Engine, streams: StreamSettings | None = None) -> FastLane:
-    """The application that serves `engine`; it holds nothing else, so several may serve one engine."""
+def create_app(engine: Engine, gate: Gate | None = None, streams: StreamSettings | None = None) -> FastLane:
+    """The application that serves `engine` to those whom `gate` lets in, without one to everybody on this
+    machine; it holds nothing else, so several may serve one engine."""
     metrics = HttpMetrics()
+    gate = gate or Gate(engine.settings.tenant)
     event_streams = EventStreams(engine, metrics.registry, streams or StreamSettings())
-    return FastLane(create_framework_app(engine, metrics, event_streams), engine, metrics, event_streams)
+    app = create_framework_app(engine, metrics, event_streams, gate)
+    return FastLane(app, engine, metrics, event_streams, gate)
 
 
-def create_framework_app(engine: Engine, metrics: HttpMetrics, event_streams: EventStreams) -> Litestar:
+def create_framework_app(
+    engine: Engine, metrics: HttpMetrics, event_streams: EventStreams, gate: Gate
+) -> Litestar:
     """Every route, and what explains whatever is wrong with a request."""
+
+    def provide_engine(scope: Scope) -> Any:
+        return engine_for(scope, engine)
+
     return Litestar(
         route_handlers=list(HANDLERS),
-        dependencies={"engine": Provide(lambda: engine, sync_to_thread=False)},
+        dependencies={"engine": Provide(provide_engine, sync_to_thread=False)},
         state=State({"http_metrics": metrics, "event_streams": event_streams}),
-        middleware=[metrics.middleware],
+        middleware=[metrics.middleware, Authorization(gate).middleware],
         exception_handlers={Exception: handle},
         before_request=_check_request,
         type_decoders=list(TYPE_DECODERS),

@@ -8,8 +8,10 @@ above it.
 import logging
 import os
 import socket
+import ssl
 from functools import cache
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -36,9 +38,13 @@ from gateway.options import (
     reporting_failures,
     run,
 )
+from gateway.security.commands import audit, keys
+from gateway.security.settings import SecuritySettings
+from gateway.security.tls import TlsFiles, tls_context
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
+    from gateway.server import HttpServer
     from gateway.verification import Verdict
 
 COMMAND_GROUP: Final = "tessera.commands"
@@ -79,6 +85,10 @@ app = typer.Typer(
 )
 
 
+app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
+app.add_typer(audit, name="audit", help="Show and verify the audit log.")
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"tessera {version('tessera')}")
@@ -110,30 +120,89 @@ def serve(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
     ] = DEFAULT_PORT,
     takeover: Takeover = False,
+    auth: Annotated[
+        bool,
+        typer.Option("--auth", help="Ask for an API key even while there is none.  [env: TESSERA_AUTH]"),
+    ] = False,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Requests a second of a key that has no rate of its own; 0 = any.  [env: TESSERA_RATE]",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="PEM", help="Serve TLS 1.3 with this certificate.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="PEM", help="The certificate's key.")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-client-ca", metavar="PEM", help="Ask for client certificates of these authorities."
+        ),
+    ] = None,
     insecure_listen: Annotated[
         bool,
         typer.Option(
-            "--insecure-listen", help="Allow an address that other machines can reach, without login."
+            "--insecure-listen",
+            help="Allow an address that other machines can reach without asking for keys, or without TLS.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the engine and serve it over HTTP until SIGINT or SIGTERM."""
+    """Run the engine and serve it over HTTP until SIGINT or SIGTERM.
+
+    API keys are asked for as soon as there is one (`tessera keys create`); until then, everybody on this
+    machine may do everything. Bearer tokens of an OpenID Connect provider are set up by TESSERA_OIDC_ISSUER
+    and TESSERA_OIDC_AUDIENCE.
+    """
     with reporting_failures(as_json=as_json):
+        security = _security(auth, rate)
+        files = _tls_files(tls_cert, tls_key, tls_client_ca)
         if not insecure_listen and not is_loopback(host):
-            raise CommandFailed(
-                ExitCode.USAGE,
-                f"{host} can be reached from other machines, and there is no login yet: "
-                "whoever connects could move money.",
-                "Listen on 127.0.0.1 behind a proxy with a login, or accept that with --insecure-listen.",
-            )
+            _check_secured(host, security, files)
         give_memory_back()
         settings = engine_settings(data_dir, database_url, takeover=takeover)
+        tls = None if files is None else tls_context(files)
         listener = bind(host, port)
         try:
-            run(_serve(settings, listener, as_json))
+            run(_serve(settings, listener, security, tls, as_json))
         finally:
             listener.close()
+
+
+def _security(auth: bool, rate: int | None) -> SecuritySettings:
+    try:
+        return SecuritySettings.from_environment(auth=auth or None, rate=rate)
+    except ValueError as exc:
+        raise CommandFailed(ExitCode.USAGE, f"{exc}.") from exc
+
+
+def _tls_files(certificate: Path | None, key: Path | None, authorities: Path | None) -> TlsFiles | None:
+    if certificate is not None and key is not None:
+        return TlsFiles(certificate, key, authorities)
+    if certificate is not None or key is not None or authorities is not None:
+        raise CommandFailed(ExitCode.USAGE, "TLS needs both --tls-cert and --tls-key.")
+    return None
+
+
+def _check_secured(host: str, security: SecuritySettings, tls: TlsFiles | None) -> None:
+    """Raises CommandFailed if strangers could use what is served at `host`, or read what is sent to it."""
+    if not (security.auth or security.oidc_issuer):
+        raise CommandFailed(
+            ExitCode.USAGE,
+            f"{host} can be reached from other machines, and there is no login: "
+            "whoever connects could move money.",
+            "Ask for keys with --auth, or accept that with --insecure-listen.",
+        )
+    if tls is None:
+        raise CommandFailed(
+            ExitCode.USAGE,
+            f"{host} can be reached from other machines, and without TLS keys could be read on the way.",
+            "Give --tls-cert and --tls-key, or --insecure-listen where a proxy does it.",
+        )
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,29 +214,41 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     lsn: int
     epoch: int
     accounts: int
+    auth: bool  # whether keys or tokens are asked for
 
 
-async def _serve(settings: Settings, listener: socket.socket, as_json: bool) -> None:
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    security: SecuritySettings,
+    tls: ssl.SSLContext | None,
+    as_json: bool,
+) -> None:
     from gateway.server import serve as serve_engine  # noqa: PLC0415  # imports the kernel: slow
 
-    def announce(engine: "Engine", url: str) -> None:
+    def announce(engine: "Engine", server: "HttpServer") -> None:
         health = engine.health()
         served = Served(
-            url=url,
-            documentation=f"{url}/docs",
+            url=server.url,
+            documentation=f"{server.url}/docs",
             pid=os.getpid(),
             lsn=health.lsn,
             epoch=health.epoch,
             accounts=health.accounts,
+            auth=not server.gate.is_open,
         )
         print_result(served, _show_served, as_json=as_json)
 
-    await serve_engine(settings, listener, announce)
+    await serve_engine(settings, listener, announce, security, tls)
 
 
 def _show_served(served: Served, console: Console) -> None:
     console.print(f"Tessera serves [bold]{served.url}[/], with its documentation at {served.documentation}")
     console.print(f"{served.accounts:,} accounts, position {served.lsn:,} of the log; Ctrl-C stops")
+    if not served.auth:
+        console.print(
+            "There are no API keys yet, so whoever reaches it may do everything: `tessera keys create`"
+        )
 
 
 @app.command()

@@ -1,4 +1,5 @@
-"""Bulk requests as an ASGI application in front of the framework, which gets everything else unchanged.
+"""What every request meets first that was not taken off the connection: the gate, and then bulk requests as
+an ASGI application in front of the framework, which gets everything else unchanged.
 
 Most of what is hot does not get as far as this: `gateway.protocol` takes it off the connection. Here arrive
 bodies that came in chunks, or after `Expect: 100-continue`, or before the last answer was out.
@@ -14,9 +15,11 @@ from actors.runtime import Engine
 from gateway.arrow import BODY_BYTES_MAX
 from gateway.bulk import ARROW, PATHS, reply_to
 from gateway.events.streams import EventStreams
-from gateway.metrics import HttpMetrics
-from gateway.problems import gateway_problem
+from gateway.metrics import UNROUTED, HttpMetrics
+from gateway.problems import Problem, gateway_problem
 from gateway.replies import Reply, problem_reply
+from gateway.security.authorization import caller_of, may_write_in_bulk
+from gateway.security.gate import Gate
 
 _NO_LENGTH: Final = -1
 
@@ -29,24 +32,35 @@ class FastLane:
     """An ASGI application around another one, which gets what this one does not take."""
 
     def __init__(
-        self, app: ASGIApp, engine: Engine, metrics: HttpMetrics, event_streams: EventStreams
+        self, app: ASGIApp, engine: Engine, metrics: HttpMetrics, event_streams: EventStreams, gate: Gate
     ) -> None:
         self._app = app
         self.event_streams = event_streams
         self.engine = engine
         self.metrics = metrics
+        self.gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if (
-            scope["type"] == ScopeType.HTTP
-            and scope["method"] == "POST"
-            and scope["path"] in PATHS
-            and _media_type(scope) == ARROW
-        ):
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        is_bulk = scope["method"] == "POST" and scope["path"] in PATHS and _media_type(scope) == ARROW
+        try:
+            caller = await self.gate.enter(scope)
+        except Problem as problem:
+            await self._refuse(scope, send, problem, started)
+            return
+        if is_bulk and may_write_in_bulk(caller.principal, scope["path"]):
             await self._bulk(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _refuse(self, scope: HTTPScope, send: Send, problem: Problem, started: float) -> None:
+        method = scope["method"]
+        await _send(send, problem_reply(problem, method, UNROUTED))
+        self.metrics.answered(method, UNROUTED, problem.status, time.perf_counter() - started)
 
     async def _bulk(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -64,6 +78,7 @@ class FastLane:
             reply = await reply_to(self.engine, path, scope["query_string"], body)
         await _send(send, reply)
         self.metrics.answered("POST", path, reply.status, time.perf_counter() - started)
+        self.gate.count_write(caller_of(scope), scope["client"], path, reply.status)
 
 
 def _media_type(scope: HTTPScope) -> bytes:

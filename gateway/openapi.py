@@ -97,7 +97,15 @@ BULK_SCHEMAS: Final[Mapping[str, pa.Schema]] = {"/v1/legs": LEG_SCHEMA, "/v1/acc
 """Paths that take Arrow streams, and their columns."""
 _SCHEMAS: Final = (schemas, reading_schemas, event_schemas, problems)
 """Where the objects are."""
-ALWAYS: Final = ("unknown_parameter", "overloaded", "shard_stopped")
+ALWAYS: Final = (
+    "unknown_parameter",
+    "unauthenticated",
+    "forbidden",
+    "misdirected",
+    "rate_limited",
+    "overloaded",
+    "shard_stopped",
+)
 """Problems that any operation may answer with."""
 
 

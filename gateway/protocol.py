@@ -9,19 +9,20 @@ to be told to continue, it was sent before the last one was answered, its JSON n
 way of every other request: uvicorn sees the same calls of its parser as if this class were not there.
 
     data_received         one whole small request, with a head that the parser has seen? then gather it
-    on_headers_complete   a short cut? then keep the body, else uvicorn
+    on_headers_complete   a short cut, for a caller whom the gate knows? then keep the body, else uvicorn
     on_message_complete   gather it, or start a task; or replay head and body to uvicorn
     answered, failed      write the answer, then uvicorn's own end of a request
 
 Clients send the same head again and again, byte for byte. What the parser made of one holds for the next, as
 long as the parser is between two messages, so those heads are remembered and not parsed again. Nothing else
-may be decided by a head that is remembered than what is remembered with it.
+may be decided by a head that is remembered than what is remembered with it: how long the body is, and who
+sends it. Whoever can't be let in here and now goes the usual way too, where the gate tells them why.
 """
 
 import asyncio
 import time
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -33,6 +34,9 @@ from gateway.gatherer import Gatherer, Outcome
 from gateway.hot_legs import HotLegs
 from gateway.metrics import HttpMetrics
 from gateway.replies import JSON, Reply, problem_reply
+from gateway.security.authorization import may_write_in_bulk
+from gateway.security.callers import Caller
+from gateway.security.gate import Gate
 
 SMALL_BODY_BYTES_MAX: Final = 32_768
 """A longer JSON body goes the usual way."""
@@ -59,13 +63,22 @@ class _InProgress:
         self.message_event = asyncio.Event()
 
 
+class _Head(NamedTuple):
+    """What a head says that was parsed before."""
+
+    body_bytes: int
+    caller: Caller
+
+
 class ShortCut(HttpToolsProtocol):
-    """A connection. Subclasses made by `protocol_for` know the engine, the gatherer and the metrics."""
+    """A connection. Subclasses made by `protocol_for` know the engine, the gatherer, the metrics and the
+    gate."""
 
     engine: Engine
     gatherer: Gatherer
     metrics: HttpMetrics
-    heads: dict[bytes, int]  # of small legs in JSON, and the length of the body they announce
+    gate: Gate
+    heads: dict[bytes, _Head]  # of small legs in JSON
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -74,6 +87,7 @@ class ShortCut(HttpToolsProtocol):
         self._query = b""
         self._media_type = b""
         self._batch: HotLegs
+        self._caller: Caller
         self._started = 0.0
         self._answered = 0.0  # when the last short cut ended
         self._request = _InProgress()
@@ -87,8 +101,10 @@ class ShortCut(HttpToolsProtocol):
         """Bytes are there."""
         if self._between and self._is_idle():
             body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-            if self.heads.get(data[:body_at]) == len(data) - body_at:
+            head = self.heads.get(data[:body_at])
+            if head is not None and head.body_bytes == len(data) - body_at:
                 self._path = LEGS
+                self._caller = head.caller
                 self._started = time.perf_counter()
                 if self._gather(data[body_at:]):
                     return
@@ -115,9 +131,9 @@ class ShortCut(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
-        if self._is_usual() and self._is_hot():
+        self._started = time.perf_counter()
+        if self._is_usual() and self._is_hot() and (self._media_type == JSON or self._admit()):
             self._body = []
-            self._started = time.perf_counter()
         else:
             super().on_headers_complete()
             self.scope["extensions"] = {CUT: {"now": self.transport.abort}}
@@ -152,7 +168,7 @@ class ShortCut(HttpToolsProtocol):
     def _gather(self, body: bytes) -> bool:
         """Take a small JSON body with the others, unless it needs a closer look."""
         batch = hot_legs.decode(body)
-        if batch is None or not self.gatherer.knows_assets(batch):
+        if batch is None or not self.gatherer.knows_assets(batch) or not self._admit():
             return False
         self._begin()
         self._batch = batch
@@ -166,7 +182,10 @@ class ShortCut(HttpToolsProtocol):
         if self._chunk_begins and body_at <= HEAD_BYTES_MAX and self._chunk[body_at:] == body:
             if len(self.heads) >= HEADS_MAX:
                 self.heads.clear()
-            self.heads[self._chunk[:body_at]] = len(body)
+            self.heads[self._chunk[:body_at]] = _Head(len(body), self._caller)
+
+    def _admit(self) -> bool:
+        return self._caller.admit(self._started)
 
     def _is_idle(self) -> bool:
         """Whether the last request has been answered, and the client reads its answers."""
@@ -184,21 +203,32 @@ class ShortCut(HttpToolsProtocol):
         )
 
     def _is_hot(self) -> bool:
-        """Whether path, media type and length are those of a short cut; they are kept."""
+        """Whether path, media type and length are those of a short cut, and the caller is one who may take
+        it; they are kept."""
         raw_path, _, self._query = self.url.partition(b"?")
         path = _PATHS.get(raw_path)
         if path is None:
             return False
-        length, media_type = 0, b""
+        length, media_type, authorization, host = 0, b"", b"", b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
             elif name == b"content-type":
                 media_type = value if value in _BYTES_MAX else value.partition(b";")[0].strip().lower()
+            elif name == b"authorization":
+                authorization = value
+            elif name == b"host":
+                host = value
         self._path, self._media_type = path, media_type
         if media_type == JSON and (path != LEGS or self._query):
             return False
-        return 0 < length <= _BYTES_MAX.get(media_type, 0)
+        if not 0 < length <= _BYTES_MAX.get(media_type, 0):
+            return False
+        caller = self.gate.find(authorization, host)
+        if caller is None or not may_write_in_bulk(caller.principal, path):
+            return False
+        self._caller = caller
+        return True
 
     def _begin(self) -> None:
         self._request.response_complete = False
@@ -230,6 +260,7 @@ class ShortCut(HttpToolsProtocol):
         request.response_complete = True
         self._answered = time.perf_counter()
         self.metrics.answered("POST", self._path, reply.status, self._answered - self._started)
+        self.gate.count_write(self._caller, self.client, self._path, reply.status)
         if request.disconnected or self.transport.is_closing():
             return
         parts = [_STATUS_LINES[reply.status], b"content-type: ", reply.media_type, b"\r\n"]
@@ -247,7 +278,7 @@ class ShortCut(HttpToolsProtocol):
             self.server_state.total_requests += 1
 
 
-def protocol_for(engine: Engine, metrics: HttpMetrics) -> type[ShortCut]:
+def protocol_for(engine: Engine, metrics: HttpMetrics, gate: Gate) -> type[ShortCut]:
     """The protocol of connections to `engine`."""
-    known = {"engine": engine, "gatherer": Gatherer(engine), "metrics": metrics, "heads": {}}
+    known = {"engine": engine, "gatherer": Gatherer(engine), "metrics": metrics, "gate": gate, "heads": {}}
     return type("GatewayProtocol", (ShortCut,), known)

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -23,7 +24,11 @@ from actors.settings import Settings
 from gateway.app import create_app
 from gateway.events.streams import StreamSettings
 from gateway.fast_lane import FastLane
+from gateway.listener import is_loopback
 from gateway.protocol import protocol_for
+from gateway.security.opening import guarding
+from gateway.security.patience import patient, sweep
+from gateway.security.settings import SecuritySettings
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
@@ -36,12 +41,13 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its owner and says when it has started."""
 
-    def __init__(self, app: FastLane, listener: socket.socket) -> None:
+    def __init__(self, app: FastLane, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="none",
-                http=protocol_for(app.engine, app.metrics),
+                http=patient(protocol_for(app.engine, app.metrics, app.gate)),
+                ssl_context_factory=None if tls is None else lambda *_: tls,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -54,7 +60,9 @@ class HttpServer(uvicorn.Server):
             )
         )
         host, port = listener.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        self.gate = app.gate
         self.listening = asyncio.Event()
 
     @contextmanager
@@ -70,23 +78,34 @@ class HttpServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    engine: Engine, listener: socket.socket, streams: StreamSettings | None = None
+    engine: Engine,
+    listener: socket.socket,
+    streams: StreamSettings | None = None,
+    security: SecuritySettings | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[HttpServer]:
     """A running server over `engine`; at the end of the block every request it took has been answered."""
-    app = create_app(engine, streams)
-    server = HttpServer(app, listener)
-    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
-    watching = asyncio.create_task(_watch(engine), name="watch")
-    try:
-        await first_of(running, server.listening.wait())
-        if running.done():
+    local = is_loopback(listener.getsockname()[0])
+    guard = guarding(engine.database, engine.settings.tenant, security or SecuritySettings(), local=local)
+    async with guard as gate:
+        app = create_app(engine, gate, streams)
+        server = HttpServer(app, listener, tls)
+        running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+        watching = [
+            asyncio.create_task(_watch(engine), name="watch"),
+            asyncio.create_task(sweep(server.server_state.connections), name="sweep"),
+        ]
+        try:
+            await first_of(running, server.listening.wait())
+            if running.done():
+                await running
+            yield server
+        finally:
+            for task in watching:
+                task.cancel()
+            await app.event_streams.close()
+            server.should_exit = True
             await running
-        yield server
-    finally:
-        watching.cancel()
-        await app.event_streams.close()
-        server.should_exit = True
-        await running
 
 
 async def _watch(engine: Engine) -> None:
@@ -101,7 +120,13 @@ async def _watch(engine: Engine) -> None:
             return
 
 
-async def serve(settings: Settings, listener: socket.socket, announce: Callable[[Engine, str], None]) -> None:
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    announce: Callable[[Engine, HttpServer], None],
+    security: SecuritySettings | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Open the engine and serve until a signal says stop. Raises ShardStopped if the engine ends itself."""
     stop = asyncio.Event()
     with stopping_on_signals(stop):
@@ -113,10 +138,10 @@ async def serve(settings: Settings, listener: socket.socket, announce: Callable[
             return
         engine = await opening
         try:
-            async with serving(engine, listener) as server:
+            async with serving(engine, listener, security=security, tls=tls) as server:
                 gc.collect()
                 gc.freeze()  # what is there for good is not looked through again and again, for 0.1 s a time
-                announce(engine, server.url)
+                announce(engine, server)
                 await first_of(engine.ended(), stop.wait())
             if not stop.is_set():
                 health = engine.health()

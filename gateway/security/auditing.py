@@ -9,6 +9,7 @@ among these: they are one transaction with their entries.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +48,7 @@ class Auditor:
         self._wall_ns = wall_ns
         self._session: Session | None = None
         self._waiting: dict[_Kind, list[int]] = {}  # when it first happened, and how often
+        self._counted: Counter[tuple[str, str, str, int]] = Counter()  # bulk writes
 
     def note(
         self,
@@ -68,8 +70,15 @@ class Auditor:
         else:
             waiting[1] += count
 
+    def count(self, principal: str, remote: str, path: str, status: int) -> None:
+        """A request wrote legs or accounts in bulk, or tried to."""
+        self._counted[principal, remote, path, status] += 1
+
     async def flush(self) -> None:
         """Append what waits. Raises PersistenceError; then it goes on waiting."""
+        counted, self._counted = self._counted, Counter()
+        for (principal, remote, path, status), count in counted.items():
+            self.note(principal, remote, f"POST {path}", str(status), count=count)
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}

@@ -160,6 +160,11 @@ class Gate:
             action = f"{scope['method']} {scope['path'][:PATH_CHARACTERS_MAX]}"
             self.auditor.note(principal, remote_of(scope), action, outcome, detail)
 
+    def count_write(self, caller: Caller, client: tuple[str, int] | None, path: str, status: int) -> None:
+        """Have the audit log count a bulk write."""
+        if self.auditor is not None and caller.principal.name:
+            self.auditor.count(caller.principal.name, client[0] if client else "", path, status)
+
     def _is_meant_for_us(self, host: bytes) -> bool:
         if not self._local:
             return True

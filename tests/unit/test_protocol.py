@@ -15,6 +15,7 @@ from actors.answers import LegAnswers
 from engine.layout import LegColumns
 from gateway.metrics import HttpMetrics
 from gateway.protocol import HEAD_BYTES_MAX, HEADS_MAX, ShortCut, protocol_for
+from gateway.security.gate import Gate
 
 KEEP_ALIVE_S: Final = 75
 
@@ -105,7 +106,7 @@ async def turns() -> None:
 @pytest.fixture
 async def connection() -> Connection:
     engine = Accepting()
-    kind = protocol_for(engine, HttpMetrics())  # type: ignore[arg-type]  # it has what is needed of an engine
+    kind = protocol_for(engine, HttpMetrics(), Gate("default"))  # type: ignore[arg-type]  # it has what is needed of an engine
     return Connection(kind, engine)
 
 
