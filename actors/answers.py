@@ -34,6 +34,16 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     rollup: bool
     timestamp: int
     lsn: int = 0
+    replayed: bool = False  # it is what was answered to the same request before
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key stands for: the id and the digest of the request that claimed it first."""
+
+    request: int
+    digest: bytes
+    replayed: bool  # it was claimed before
+    lsn: int = 0
 
 
 def account_state(row: np.void) -> AccountState:

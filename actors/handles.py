@@ -69,9 +69,11 @@ class AccountHandle:
             raise NotFound("account", self.key or ids.format_id(self.id))
         return _on_normal_side(self.id, found[0].code, found[0].balance, version=0, lsn=lsn)
 
-    async def set_guards(self, floor: int | None, ceiling: int | None, if_version: int = 0) -> AccountState:
+    async def set_guards(
+        self, floor: int | None, ceiling: int | None, if_version: int = 0, request: int = 0
+    ) -> AccountState:
         """New guards, in the kernel's terms (credits minus debits); None = none. Raises NotFound."""
-        return await self._engine.set_guards(self.id, floor, ceiling, if_version)
+        return await self._engine.set_guards(self.id, floor, ceiling, if_version, request)
 
     async def entries(self, **wanted: Any) -> Page[EntryView]:
         """A page of the account's Entries, once SQL shows everything that was answered before; `wanted` are

@@ -60,12 +60,14 @@ class CreateAccounts(NamedTuple):
 
 
 class SetGuards(NamedTuple):
-    """New guards for an account. Answer: the account after it, as `AccountState`."""
+    """New guards for an account. Answer: the account after it, as `AccountState`; the same request again gets
+    the same answer."""
 
     account: int
     floor: int
     ceiling: int
     if_version: int  # 0 = whatever it is
+    request: int = 0  # 0 = it can't be repeated
 
     @property
     def weight(self) -> int:
@@ -82,10 +84,25 @@ class SubmitMoves(NamedTuple):
         return sum(map(move_weight, self.commands))
 
 
+class Claim(NamedTuple):
+    """A client's own key for a request: whoever claims it first says what the request's id is, and what is
+    in it. Answer: `Claimed`, the same for everybody who claims it."""
+
+    key: int
+    digest: bytes
+    request: int
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+
 class SubmitParties(NamedTuple):
-    """Parties to create or change. Answer: one `DirectoryAnswer` each."""
+    """Parties to create or change. Answer: one `DirectoryAnswer` each. With `request`, the same one command
+    again gets the same answer."""
 
     commands: list[CreateParty | UpdateParty]
+    request: int = 0
 
     @property
     def weight(self) -> int:
@@ -165,6 +182,7 @@ Message = (
     | PostBatches
     | CreateAccounts
     | SetGuards
+    | Claim
     | SubmitMoves
     | SubmitParties
     | SubmitThings

@@ -16,13 +16,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from actors.answers import AccountState, LegAnswers
+from actors.answers import AccountState, Claimed, LegAnswers
 from actors.doors import Door, Health
 from actors.errors import InvalidRequest, NotFound
 from actors.handles import AccountHandle, PartyHandle
 from actors.log_follower import LogFollower
 from actors.messages import (
     Capture,
+    Claim,
     CreateAccounts,
     Fence,
     PostBatches,
@@ -51,6 +52,7 @@ from engine.commands import (
     NextSteps,
     UpdateParty,
 )
+from engine.ids import id_of_text
 from engine.kinds import CompiledKind, compile_kinds
 from engine.layout import (
     AMOUNT_MAX,
@@ -183,9 +185,20 @@ class Engine:
 
     # Commands
 
+    async def claim(self, key: str, digest: bytes, request: int) -> Claimed:
+        """Claim a client's own key for a request of that id and content, or learn whose it is."""
+        message = Claim(id_of_text(self.settings.tenant, key), digest, request)
+        answer: Claimed = await self._home.send(message)
+        return answer
+
     async def create_parties(self, commands: Sequence[CreateParty | UpdateParty]) -> list[DirectoryAnswer]:
         """Register or change Parties; one durable answer each, in order."""
         return await self._in_messages(SubmitParties, list(commands))
+
+    async def change_party(self, command: UpdateParty, request: int = 0) -> DirectoryAnswer:
+        """Change a Party. The same request again gets the same answer, whatever has happened since."""
+        answers: list[DirectoryAnswer] = await self._home.send(SubmitParties([command], request))
+        return answers[0]
 
     async def create_things(self, commands: Sequence[CreateThing]) -> list[DirectoryAnswer]:
         """Add Things to the catalogue; one durable answer each, in order."""
@@ -269,9 +282,10 @@ class Engine:
         ]
 
     async def set_guards(
-        self, account: int, floor: int | None, ceiling: int | None, if_version: int = 0
+        self, account: int, floor: int | None, ceiling: int | None, if_version: int = 0, request: int = 0
     ) -> AccountState:
-        """Give an account new guards (None = none), in the kernel's terms: credits minus debits."""
+        """Give an account new guards (None = none), in the kernel's terms: credits minus debits. The same
+        request again gets the same answer, whatever has happened since."""
         _check_bounds(floor, ceiling)
         if not 0 <= account < 2**128:
             raise NotFound("account", str(account))
@@ -280,6 +294,7 @@ class Engine:
             FLOOR_UNSET if floor is None else floor,
             CEILING_UNSET if ceiling is None else ceiling,
             if_version,
+            request,
         )
         answer: AccountState = await self._home.send(message)
         return answer

@@ -9,19 +9,20 @@ the state has forgotten, before the block that needs them.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from actors.answers import AccountState, LegAnswers, account_state
+from actors.answers import AccountState, Claimed, LegAnswers, account_state
 from actors.block_builder import BlockBuilder, without_engine_flags
 from actors.commit import Reply
 from actors.errors import InvalidRequest, NotFound, Overloaded
 from actors.mailbox import RETRY_AFTER_S, Letter
 from actors.messages import (
     Capture,
+    Claim,
     CreateAccounts,
     Fence,
     PostBatches,
@@ -37,13 +38,15 @@ from actors.messages import (
 )
 from engine import open_holds
 from engine.commands import DirectoryAnswer, MoveAnswer, MoveCommand, Refusal
-from engine.facts import Event
+from engine.facts import Event, RequestFact
+from engine.ids import id_bytes, id_from_bytes
 from engine.layout import ids_column
 from engine.ledger import LegOutcome, LoadedLegs
 from engine.moves import Deferred, LoadedRequests, UnknownRequests
 from engine.next_steps import next_steps
 from engine.outcomes import Prepared
 from engine.record import Record, Rows
+from engine.requests import Remembered
 from engine.results import TRANSIENT, Result
 from engine.shard_state import ShardState
 
@@ -54,6 +57,9 @@ SWEEP_HOLDS_MAX: Final = 32_768
 TURN_LEGS_MAX: Final = 98_304
 """Legs in a turn at most; with the sweep's they fit into `LedgerConfig.turn_events_max`."""
 
+_Kept = TypeVar("_Kept", AccountState, DirectoryAnswer)
+_KEPT: Final[dict[type, bytes]] = {AccountState: b"account", DirectoryAnswer: b"directory"}
+"""Answers that are kept, and what stands for their kind where other requests have a digest."""
 _SLUGS: Final = {int(result): result.slug for result in Result}
 _MAKES_FACT: Final = np.zeros(256, np.bool_)
 """By result: whether a leg that was answered so is in the log, as a leg or as a burnt id."""
@@ -119,6 +125,7 @@ class Turn:
             SubmitMoves: self._submit_moves,
             CreateAccounts: self._create_accounts,
             SetGuards: self._set_guards,
+            Claim: self._claim,
             SubmitParties: self._submit_parties,
             SubmitThings: self._submit_things,
             ReadAccounts: self._read_accounts,
@@ -309,6 +316,10 @@ class Turn:
     async def _set_guards(self, letter: Letter) -> None:
         await self._flush()
         message: SetGuards = letter.message
+        before = await self._answered_as(message.request, AccountState)
+        if before is not None:
+            self._answers.append((letter, before))
+            return
         ledger = self._state.ledger
         row = self._row(message.account)
         account = ledger.accounts[row]
@@ -320,7 +331,9 @@ class Turn:
             )
         if (int(account["floor"]), int(account["ceiling"])) != (message.floor, message.ceiling):
             self._guards.append(ledger.set_guards(row, message.floor, message.ceiling, self._now))
-        self._answers.append((letter, account_state(ledger.accounts[row])))
+        answer = account_state(ledger.accounts[row])
+        self._keep(message.request, answer)
+        self._answers.append((letter, answer))
 
     async def _read_accounts(self, letter: Letter) -> None:
         await self._flush()
@@ -344,14 +357,21 @@ class Turn:
     # Parties, Things and the rest
 
     async def _submit_parties(self, letter: Letter) -> None:
-        await self._submit_directory(letter, self._state.directory.submit_party)
+        request = letter.message.request
+        before = await self._answered_as(request, DirectoryAnswer)
+        if before is not None:
+            self._answers.append((letter, [before]))
+            return
+        answers = await self._submit_directory(letter, self._state.directory.submit_party)
+        if answers[0].accepted:
+            self._keep(request, answers[0])
 
     async def _submit_things(self, letter: Letter) -> None:
         await self._submit_directory(letter, self._state.directory.submit_thing)
 
     async def _submit_directory(
         self, letter: Letter, submit: Callable[[Any, int], tuple[DirectoryAnswer, Event | None]]
-    ) -> None:
+    ) -> list[DirectoryAnswer]:
         await self._flush()
         answers = []
         for command in letter.message.commands:
@@ -361,6 +381,45 @@ class Turn:
             self.results[answer.code or ("exists" if answer.replayed else "created")] += 1
             answers.append(answer)
         self._answers.append((letter, answers))
+        return answers
+
+    # Requests that are about no Move
+
+    async def _claim(self, letter: Letter) -> None:
+        await self._flush()
+        key, digest, request = letter.message
+        stored = await self._answered(key)
+        if stored is None:
+            self._remember(RequestFact(id_bytes(key), digest, self._now, id_bytes(request)))
+            self._answers.append((letter, Claimed(request=request, digest=digest, replayed=False)))
+            return
+        claimed = Claimed(request=id_from_bytes(stored.answer), digest=stored.digest, replayed=True)
+        self._answers.append((letter, claimed))
+
+    async def _answered_as(self, request: int, kind: type[_Kept]) -> _Kept | None:
+        """What was answered to a request before, if it has an id. Raises InvalidRequest if that was about
+        something else."""
+        stored = await self._answered(request) if request else None
+        if stored is None:
+            return None
+        if stored.digest != _KEPT[kind]:
+            raise InvalidRequest("request", "this id was used before, by a request of another kind")
+        return msgspec.structs.replace(msgspec.json.decode(stored.answer, type=kind), replayed=True)
+
+    def _keep(self, request: int, answer: AccountState | DirectoryAnswer) -> None:
+        """Keep the answer to a request that has an id."""
+        if request:
+            content = msgspec.json.encode(answer)
+            self._remember(RequestFact(id_bytes(request), _KEPT[type(answer)], self._now, content))
+
+    def _remember(self, fact: RequestFact) -> None:
+        self._state.moves.remember(fact)
+        self._events.append(fact)
+
+    async def _answered(self, request: int) -> Remembered | None:
+        moves = self._state.moves
+        unknown = moves.unknown_request(request, self._now)
+        return moves.answered(request, await self._lookups.find_requests(unknown) if unknown else None)
 
     async def _fence(self, letter: Letter) -> None:
         self._answers.append((letter, _Position()))

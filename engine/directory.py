@@ -224,7 +224,9 @@ class Directory:
     def _repeat_of_party(self, id: int, row: int, difference: str) -> DirectoryAnswer:
         if difference:
             return _refused(
-                id, Refusal.EXISTS_WITH_DIFFERENT_CONTENT, f"a Party has this id, with another {difference}"
+                id,
+                Refusal.EXISTS_WITH_DIFFERENT_CONTENT,
+                f"{difference}: a Party has this id, with another {difference}",
             )
         old = self._parties[row]
         return DirectoryAnswer(
@@ -271,7 +273,7 @@ class Directory:
             return _refused(
                 command.id,
                 Refusal.EXISTS_WITH_DIFFERENT_CONTENT,
-                f"a Thing has this id, with another {field}",
+                f"{field}: a Thing has this id, with another {field}",
             )
         if asset := self._assets.get(command.code):
             other = ids.format_id(ids.id_from_bytes(self._things[asset - 1].id))

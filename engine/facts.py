@@ -99,6 +99,16 @@ class MoveFact(msgspec.Struct, frozen=True, array_like=True, tag="move", gc=Fals
         return not self.code
 
 
+class RequestFact(msgspec.Struct, frozen=True, array_like=True, tag="request", gc=False):
+    """What was answered to a request that is about no Move, so that the same one again gets the same answer:
+    a claim of a client's own key (the answer is the id that its request has), or a change under an id."""
+
+    request: bytes
+    digest: bytes  # of the request's content, see engine.requests; of a change, what kind it is of
+    timestamp: int
+    answer: bytes
+
+
 class Envelope(msgspec.Struct, frozen=True, array_like=True, tag="envelope", gc=False):
     """On whose word, and when in business terms, a range of the record's legs and events came."""
 
@@ -113,5 +123,5 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, tag="envelope", gc=
     event_count: int = 0
 
 
-Event = PartyFact | ThingFact | MoveFact | Envelope
+Event = PartyFact | ThingFact | MoveFact | RequestFact | Envelope
 """Anything that may stand among a record's events; the tag is the first element of its array."""

@@ -28,7 +28,7 @@ from engine.commands import TRANSIENT_CODES, MoveAnswer, MoveCommand, MovePrevie
 from engine.confinement import not_given_by
 from engine.directory import Directory
 from engine.drafts import Draft, MoveBlock, compile_block
-from engine.facts import MoveFact
+from engine.facts import MoveFact, RequestFact
 from engine.intake import check_command, line_facts, metadata_bytes, reference_is_valid
 from engine.kinds import CompiledKind, MoveKind, compile_kinds
 from engine.layout import LegFlag
@@ -72,7 +72,7 @@ class UnknownRequests(msgspec.Struct, frozen=True):
 class LoadedRequests(NamedTuple):
     """What PostgreSQL knows of `UnknownRequests`; what it doesn't know is left out."""
 
-    requests: Mapping[int, MoveFact]
+    requests: Mapping[int, MoveFact | RequestFact]
     moves: Mapping[int, MoveFact]
     references: Mapping[tuple[int, str], int]
 
@@ -232,6 +232,19 @@ class MoveBook:
         if fact.reference is not None and fact.seq == 0:
             hash = reference_hash(ids.id_from_bytes(fact.payer), fact.reference)
             self.window.newest.references[hash] = id
+
+    def unknown_request(self, request: int, now: int) -> UnknownRequests:
+        """What has to be looked up before it is known whether a request was answered."""
+        needless = self.window.find(request) is not None or self.window.provably_new(request, now)
+        return UnknownRequests([] if needless else [request], [], [])
+
+    def answered(self, request: int, loaded: LoadedRequests | None = None) -> Remembered | None:
+        """What was answered to a request, None if it is new."""
+        return self._stored(request, loaded)
+
+    def remember(self, fact: RequestFact) -> None:
+        """Keep the answer to a request that is about no Move."""
+        self.window.remember(remembered_of(fact))
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain data and arrays, equal for equal histories."""
@@ -428,7 +441,7 @@ class MoveBook:
         digest = self._digester.digest(command)
         if digest != stored.digest:
             field = self._digester.first_difference(stored.digest, digest)
-            message = f"a request with this id was answered already; it differs from this one in {field}"
+            message = f"{field}: this id was used before, by a request that differs from this one in {field}"
             return self._refused(command, Refusal.EXISTS_WITH_DIFFERENT_CONTENT, message)
         return answer_of(command.id, stored, replayed=True)
 

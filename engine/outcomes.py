@@ -11,7 +11,7 @@ import numpy.typing as npt
 from engine import ids
 from engine.commands import MoveAnswer, MoveCommand
 from engine.drafts import Draft, Lookup, MoveBlock, compile_block
-from engine.facts import NO_ID, LineFacts, MoveFact
+from engine.facts import NO_ID, LineFacts, MoveFact, RequestFact
 from engine.kinds import CompiledKind
 from engine.layout import SECOND_NS, LegColumns, OpenColumns
 from engine.requests import Remembered
@@ -212,8 +212,25 @@ def opened(fact: MoveFact) -> OpenMove:
     )
 
 
-def remembered_of(fact: MoveFact) -> Remembered:
+def remembered_of(fact: MoveFact | RequestFact) -> Remembered:
     """The answer to keep."""
+    if isinstance(fact, RequestFact):
+        return Remembered(
+            request=fact.request,
+            digest=fact.digest,
+            move=NO_ID,
+            kind="",
+            state="",
+            seq=0,
+            timestamp=fact.timestamp,
+            ended=False,
+            code="",
+            message="",
+            unmatched_quantity=0,
+            unmatched_amount=0,
+            leg_count=0,
+            answer=fact.answer,
+        )
     return Remembered(
         request=fact.request,
         digest=fact.digest,

@@ -82,6 +82,7 @@ class Remembered(msgspec.Struct, frozen=True, array_like=True, gc=False):
     unmatched_quantity: int
     unmatched_amount: int
     leg_count: int
+    answer: bytes = b""  # of a request that is about no Move
 
 
 class Generation:

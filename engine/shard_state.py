@@ -8,7 +8,7 @@ same state, array for array.
 from typing import Any
 
 from engine.directory import Directory
-from engine.facts import Envelope, Event, MoveFact
+from engine.facts import Envelope, Event, MoveFact, RequestFact
 from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
 from engine.ledger import GENERATIONS_KEPT, Ledger, LedgerConfig
 from engine.moves import MoveBook
@@ -122,6 +122,8 @@ class ShardState:
         for event in record.events:
             if isinstance(event, MoveFact):
                 self.moves.replay(event)
+            elif isinstance(event, RequestFact):
+                self.moves.remember(event)
             elif not isinstance(event, Envelope):
                 self.directory.replay(event)
         self.advance(record, b"")

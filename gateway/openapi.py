@@ -6,6 +6,7 @@ scripts or anything from another host, so it works wherever the gateway does.
 """
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -154,11 +155,12 @@ def answers(
     repeated: bool = False,
     also: Mapping[int, str] | None = None,
     refusals: Sequence[str] | None = (),
+    conditional: bool = False,
 ) -> dict[int, ResponseSpec]:
     """What an operation may answer: `view` with `example`, and problems of the given codes and of `ALWAYS`.
 
     With `refusals` None there are no problems. `repeated` adds the 200 of a request that was sent before,
-    `also` other statuses that carry a `view`.
+    `also` other statuses that carry a `view`; `conditional` the 412 of an `If-Match` that does not hold.
     """
     shown = [Example(id="example", value=example)]
     found = {status: ResponseSpec(view, generate_examples=False, description="Done.", examples=shown)}
@@ -168,13 +170,17 @@ def answers(
     by_status: dict[int, list[str]] = {}
     for code in () if refusals is None else (*refusals, *ALWAYS):
         by_status.setdefault(_status_of(code), []).append(code)
+    if conditional:
+        by_status[HTTPStatus.PRECONDITION_FAILED] = [
+            code for code in refusals or () if code.endswith("_version_differs")
+        ]
     for number, codes in sorted(by_status.items()):
         found[number] = ResponseSpec(
             problems.ProblemDetails,
             generate_examples=False,
             description="; ".join(f"`{code}`: {problems.title_of(code)}" for code in codes) + ".",
             media_type=problems.MEDIA_TYPE,
-            examples=[Example(id=code, value=problems.example_of(code)) for code in codes],
+            examples=[Example(id=code, value=problems.example_of(code, number)) for code in codes],
         )
     return found
 
@@ -212,6 +218,9 @@ def document(app: Litestar) -> dict[str, Any]:
     described["paths"]["/v1/events"]["get"]["responses"]["200"]["content"][STREAM_TYPE] = {
         "schema": {"type": "string", "description": "Server-sent events, each with an `Event` as its data."}
     }
+    for item in described["paths"].values():
+        if "get" in item:
+            _describe_tags(item["get"])
     for path in BULK_SCHEMAS:
         _describe_arrow(described["paths"][path]["post"], BULK_SCHEMAS[path])
     return described
@@ -232,6 +241,26 @@ def _describe_objects(described: dict[str, Any]) -> None:
             name: schema
             for name, schema in components.items()
             if name in described or name not in structs or name in vars(event_schemas)
+        }
+    )
+
+
+def _describe_tags(operation: dict[str, Any]) -> None:
+    """Add what `gateway.preconditions` gives to every JSON answer to a GET."""
+    answer = operation["responses"]["200"]
+    if "application/json" not in answer.get("content", {}):
+        return
+    answer.setdefault("headers", {})["ETag"] = {
+        "schema": {"type": "string"},
+        "description": "Of this answer. That of a single account, Move or Party goes into `If-Match`.",
+    }
+    operation["responses"]["304"] = {"description": "`If-None-Match` names it: the client has it already."}
+    operation.setdefault("parameters", []).append(
+        {
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "ETags of answers that the client has.",
+            "schema": {"type": "string"},
         }
     )
 

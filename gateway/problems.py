@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from litestar.connection import Request
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.params import ParameterKwarg
 from litestar.response import Response
 
 from actors.errors import InvalidRequest, NotFound, Overloaded, ShardStopped
@@ -296,7 +297,7 @@ def _http_problem(exc: HTTPException) -> Problem:
 
 def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
     """Send `exc` as a problem. An exception nobody foresaw is logged with its stack and answered with 500."""
-    problem = problem_of(exc)
+    problem = problem_of(_as_sent(exc, request) if isinstance(exc, ValidationException) else exc)
     headers = problem.headers
     if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _logger.error("request failed", method=request.method, path=request.url.path, exc_info=exc)
@@ -308,6 +309,20 @@ def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
         headers=headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def _as_sent(exc: ValidationException, request: Request[Any, Any, Any]) -> ValidationException:
+    """What is wrong with parameters, with their names as clients know them."""
+    names = {
+        name: field.kwarg_definition.name
+        for name, field in request.route_handler.parsed_fn_signature.parameters.items()
+        if isinstance(field.kwarg_definition, ParameterKwarg) and field.kwarg_definition.name
+    }
+    if isinstance(exc.extra, list):
+        exc.extra = [
+            {**error, "key": names.get(error.get("key", ""), error.get("key", ""))} for error in exc.extra
+        ]
+    return exc
 
 
 def _methods_of(request: Request[Any, Any, Any]) -> set[str]:
@@ -324,9 +339,8 @@ def _methods_of(request: Request[Any, Any, Any]) -> set[str]:
     return methods
 
 
-def example_of(code: str) -> dict[str, Any]:
+def example_of(code: str, status: int) -> dict[str, Any]:
     """A problem with that code, for the documentation."""
-    status = GATEWAY_CODES[code][0] if code in GATEWAY_CODES else refusal_status(code)
     title = title_of(code)
     return {
         "type": TYPE_PREFIX + code,

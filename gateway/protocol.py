@@ -213,6 +213,8 @@ class ShortCut(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
+            elif name == b"idempotency-key":
+                return False
             elif name == b"content-type":
                 media_type = value if value in _BYTES_MAX else value.partition(b";")[0].strip().lower()
             elif name == b"authorization":

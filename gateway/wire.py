@@ -18,9 +18,11 @@ import msgspec
 from litestar.dto import AbstractDTO
 from litestar.openapi.spec import Reference, Schema
 from litestar.response import Response
+from litestar.response.base import ASGIResponse
 from litestar.typing import FieldDefinition
 
 from engine.layout import AMOUNT_MAX, SECOND_NS
+from gateway.preconditions import tagged
 from gateway.problems import gateway_problem, malformed_json, wrong_value
 
 JSON_INTEGER_MAX: Final = 2**53 - 1
@@ -267,6 +269,10 @@ class Answer(Response[T]):
         """The content as JSON."""
         del media_type, enc_hook
         return encode(content)
+
+    def to_asgi_response(self, app: Any, request: Any, **given: Any) -> ASGIResponse:
+        """The answer as it is sent, with its tag."""
+        return tagged(super().to_asgi_response(app, request, **given), request)
 
 
 TYPE_DECODERS: Final = tuple(

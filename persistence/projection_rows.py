@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.facts import NO_ID, Envelope, LineFacts, MoveFact, PartyFact, ThingFact
+from engine.facts import NO_ID, Envelope, LineFacts, MoveFact, PartyFact, RequestFact, ThingFact
 from engine.layout import CEILING_UNSET, FLOOR_UNSET
 from engine.record import Record
 from persistence.copy_binary import Column, id_array, pack_fields, pack_rows
@@ -70,7 +70,7 @@ _INT2: Final = struct.Struct(">h")
 _JSONB_VERSION: Final = b"\x01"
 
 _fact_encoder = msgspec.msgpack.Encoder()
-_fact_decoder = msgspec.msgpack.Decoder(MoveFact)
+_fact_decoder = msgspec.msgpack.Decoder(MoveFact | RequestFact)
 
 
 class EventRows(NamedTuple):
@@ -154,7 +154,9 @@ def event_rows(record: Record) -> EventRows:
         if isinstance(event, MoveFact):
             if event.accepted:
                 rows.moves.append(_move_fields(record, event, envelope))
-            rows.requests.append(_request_fields(record, event))
+            rows.requests.append(_request_fields(record, event, event.move))
+        elif isinstance(event, RequestFact):
+            rows.requests.append(_request_fields(record, event, NO_ID))
         elif isinstance(event, PartyFact):
             rows.parties[event.id] = _party_fields(record, event, envelope)
         else:
@@ -167,9 +169,10 @@ def packed(rows: Sequence[Fields]) -> Buffers:
     return [b"".join([pack_fields(fields) for fields in rows])]
 
 
-def decode_answer(fact: bytes) -> MoveFact:
+def decode_answer(fact: bytes) -> MoveFact | RequestFact:
     """The fact that the table `request` keeps."""
-    return _fact_decoder.decode(fact)
+    found: MoveFact | RequestFact = _fact_decoder.decode(fact)
+    return found
 
 
 def fold_parties(records: Sequence[EventRows]) -> list[Fields]:
@@ -252,13 +255,13 @@ def _move_fields(record: Record, fact: MoveFact, envelope: Envelope) -> Fields:
     ]
 
 
-def _request_fields(record: Record, fact: MoveFact) -> Fields:
+def _request_fields(record: Record, fact: MoveFact | RequestFact, move: bytes) -> Fields:
     return [
         fact.request,
         _INT8.pack(fact.timestamp),
         _INT8.pack(record.lsn),
         _INT2.pack(record.shard),
-        fact.move,
+        move,
         _fact_encoder.encode(fact),
     ]
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from engine.facts import MoveFact
 from engine.ids import format_id
 from engine.ledger import LoadedLegs
 from engine.moves import LoadedRequests, UnknownRequests
@@ -103,7 +104,9 @@ class Queries(Listings):
             loaded = loaded._replace(requests={row[0].int: decode_answer(row[1]) for row in rows})
         if unknown.moves:
             rows = await self._lookups.fetch(_SQL["newest_answers_of_moves"], (uuids(unknown.moves),))
-            loaded = loaded._replace(moves={row[0].int: decode_answer(row[1]) for row in rows})
+            answers = {row[0].int: decode_answer(row[1]) for row in rows}
+            moves = {move: fact for move, fact in answers.items() if isinstance(fact, MoveFact)}
+            loaded = loaded._replace(moves=moves)
         if unknown.references:
             payers, references = zip(*unknown.references, strict=True)
             given = {"payers": uuids(payers), "references": list(references)}

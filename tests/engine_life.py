@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Final
 
 from actors.errors import InvalidRequest, NotFound
-from actors.messages import CreateAccounts, Message, PostLegs, SetGuards, SubmitMoves, SubmitParties
+from actors.messages import Claim, CreateAccounts, Message, PostLegs, SetGuards, SubmitMoves, SubmitParties
 from actors.runtime import Engine
 from actors.settings import Settings
 from engine.commands import (
@@ -24,7 +24,7 @@ from engine.commands import (
     UpdateParty,
 )
 from engine.entities import Side
-from engine.ids import format_id
+from engine.ids import format_id, id_of_text
 from engine.layout import (
     ACCOUNT_COLUMN_SPEC,
     LEG_COLUMN_SPEC,
@@ -86,6 +86,7 @@ class Life:
         self._end_ns = clock() + DRIFT_NS
         self._commands: list[MoveCommand] = []
         self._parties = [shop.buyer, shop.seller]
+        self._requests: list[int] = []
 
     @classmethod
     async def begun(cls, engine: Engine, clock: Clock, seed: int) -> "Life":
@@ -141,9 +142,13 @@ class Life:
             ordinal, floor, ceiling = self.workload.guards()
             self.reference.set_guards(ordinal, floor, ceiling, self.workload.now)
             account = list(self.reference.ids.values())[ordinal]
-            return [SetGuards(account, floor, ceiling, if_version=self.random.choice((0, 0, 0, 5)))]
+            version = self.random.choice((0, 0, 0, 5))
+            return [SetGuards(account, floor, ceiling, version, self._request())]
         if kind < 0.68:
             return [self._directory()]
+        if kind < 0.71:
+            key = id_of_text("default", f"key {self.random.randrange(50)}")
+            return [Claim(key, b"digest", self.shop.new_id())]
         return [SubmitMoves(self._moves())]
 
     def _legs(self) -> list[Message]:
@@ -168,7 +173,15 @@ class Life:
         update = UpdateParty(
             id=self.random.choice(self._parties), name=f"n{self.random.randrange(3)}", profile={"a": [1]}
         )
+        if self.random.random() < 0.3:
+            return SubmitParties([update], self._request())
         return SubmitParties([party, update, party])
+
+    def _request(self) -> int:
+        """The id of a change: none, a new one, or one that was used before."""
+        if not self._requests or self.random.random() < 0.5:
+            self._requests.append(self.shop.new_id())
+        return self.random.choice((0, self._requests[-1], self.random.choice(self._requests)))
 
     # Moves
 

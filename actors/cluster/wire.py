@@ -23,13 +23,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from actors import errors
-from actors.answers import AccountState, LegAnswers
+from actors.answers import AccountState, Claimed, LegAnswers
 from actors.cluster.forms import Arrays, Part, State, part_of
 from actors.cluster.frames import Buffers, FrameRefused, padded
 from actors.doors import Health
 from actors.errors import ActorError, InvalidRequest, ShardStopped
 from actors.messages import (
     Capture,
+    Claim,
     CreateAccounts,
     Fence,
     Message,
@@ -83,6 +84,7 @@ ANSWERS: Final[dict[type, Any]] = {
     PostBatches: LegAnswers,
     CreateAccounts: LegAnswers,
     SetGuards: AccountState,
+    Claim: Claimed,
     SubmitMoves: list[MoveAnswer],
     SubmitParties: list[DirectoryAnswer],
     SubmitThings: list[DirectoryAnswer],

@@ -38,7 +38,7 @@ class RecordEvents:
                 if event.accepted:
                     self.moves.append(event)
                     of_moves.append(self._tenant_of(place))
-            elif not isinstance(event, Envelope):
+            elif isinstance(event, PartyFact | ThingFact):
                 self.directory.append(event)
                 self._tenants.append(self._tenant_of(place))
         self._tenants += of_moves

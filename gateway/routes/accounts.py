@@ -16,9 +16,11 @@ from gateway.account_closing import close, reopen
 from gateway.account_views import account_view, account_views
 from gateway.cursors import seal, unseal
 from gateway.hot_legs import batch_answer
+from gateway.idempotency import IdempotencyKey, claim_only, request_id
 from gateway.leg_columns import account_columns_of
 from gateway.move_commands import id_or_zero
 from gateway.openapi import LSN, REPLAYED, answers
+from gateway.preconditions import IfMatch, expecting, tag_of
 from gateway.problems import Problem, gateway_problem, refusal
 from gateway.reading_schemas import CloseDraft, FoundAccounts, IdsDraft, ReopenDraft
 from gateway.routes.parameters import (
@@ -29,6 +31,7 @@ from gateway.routes.parameters import (
     Limit,
     WaitLsn,
     asset_numbers,
+    new_id,
     read_after,
     written,
 )
@@ -105,6 +108,7 @@ VIEW: Final = {
 async def open_accounts(
     data: Annotated[AccountDraft | list[BareAccountDraft], Body(examples=[Example(value=DRAFT)])],
     engine: EngineOf,
+    key: IdempotencyKey = None,
 ) -> Answer[AccountView] | Answer[AccountsAnswer]:
     """An object opens the account of a key and an asset. Its id follows from them, so opening it again with
     the same content changes nothing; its owner follows from the key. Moves open the accounts that they need
@@ -116,7 +120,8 @@ async def open_accounts(
     rows that are in the ledger.
     """
     if isinstance(data, list):
-        return await _open_many(data, engine)
+        return await _open_many(data, engine, key)
+    await claim_only(engine, key, f"POST {PATH}", data)
     draft = OpenAccount(
         key=data.key,
         asset=data.asset,
@@ -131,10 +136,13 @@ async def open_accounts(
         raise refusal(result.slug, f"The account {data.key} in {data.asset} was refused: {result.slug}.")
     state = await engine.account_of_id(opened.id).read()
     content = account_view(engine, state, data.key, draft.parent)
-    return written(content, opened.lsn, created=True, replayed=result is Result.EXISTS)
+    replayed = result is Result.EXISTS
+    return written(content, opened.lsn, created=True, replayed=replayed, version=state.version)
 
 
-async def _open_many(drafts: list[BareAccountDraft], engine: Engine) -> Answer[AccountsAnswer]:
+async def _open_many(
+    drafts: list[BareAccountDraft], engine: Engine, key: str | None
+) -> Answer[AccountsAnswer]:
     if not 1 <= len(drafts) <= LEGS_PER_REQUEST_MAX:
         raise gateway_problem(
             "too_many_items" if drafts else "invalid_field",
@@ -143,6 +151,7 @@ async def _open_many(drafts: list[BareAccountDraft], engine: Engine) -> Answer[A
             f"1 to {LEGS_PER_REQUEST_MAX} accounts",
         )
     assets = asset_numbers(engine, [draft.asset for draft in drafts])
+    await claim_only(engine, key, f"POST {PATH}", drafts)
     outcome = await engine.create_accounts(account_columns_of(drafts, assets))
     statuses, timestamps = outcome.status.tolist(), outcome.timestamp.tolist()
     of_legs = batch_answer([draft.id for draft in drafts], statuses, timestamps, outcome.lsn, "account")
@@ -232,7 +241,8 @@ async def read_account(
     account_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = None
 ) -> Answer[AccountView]:
     """The account as it is now."""
-    return Answer(await _account(engine, account_id.int, wait_lsn))
+    account = await _account(engine, account_id.int, wait_lsn)
+    return Answer(account, headers=tag_of(account.version))
 
 
 async def _account(engine: Engine, id: int, wait_lsn: int | None) -> AccountView:
@@ -249,36 +259,56 @@ async def _account(engine: Engine, id: int, wait_lsn: int | None) -> AccountView
     dto=JsonBody[GuardsPatch],
     tags=["Accounts"],
     summary="Change an account's limits",
-    response_headers=[LSN],
+    response_headers=[LSN, REPLAYED],
     responses=answers(
         AccountView,
         VIEW,
-        refusals=("malformed_json", "not_found", "account_version_differs", "unknown_field"),
+        refusals=(
+            "malformed_json",
+            "not_found",
+            "account_version_differs",
+            "invalid_field",
+            "unknown_field",
+        ),
+        conditional=True,
     ),
 )
 async def change_guards(
     account_id: IdInPath,
     data: Annotated[GuardsPatch, Body(examples=[Example(value={"floor": -50000})])],
     engine: EngineOf,
+    key: IdempotencyKey = None,
+    if_match: IfMatch = None,
 ) -> Answer[AccountView]:
     """A limit that is left out stays, null takes it away. A balance already beyond a new limit stays."""
+    with expecting(if_match, data.if_version) as version:
+        request = await request_id(
+            engine, key, f"PATCH {PATH}/{account_id}", data, None, lambda: new_id(engine)
+        )
+        return await _change_guards(engine, account_id, data, version, request if key is not None else 0)
+
+
+async def _change_guards(
+    engine: Engine, account_id: UUID, data: GuardsPatch, if_version: int, request: int
+) -> Answer[AccountView]:
     account = engine.account_of_id(account_id.int)
     for _ in range(PATCH_ATTEMPTS_MAX):
         now = await account.read()
         floor = now.floor if isinstance(data.floor, msgspec.UnsetType) else data.floor
         ceiling = now.ceiling if isinstance(data.ceiling, msgspec.UnsetType) else data.ceiling
         try:
-            changed = await account.set_guards(floor, ceiling, data.if_version or now.version)
+            changed = await account.set_guards(floor, ceiling, if_version or now.version, request)
         except InvalidRequest as exc:
             if exc.where != "if_version":
                 raise
-            if data.if_version:
+            if if_version:
                 raise Problem(
                     409, "account_version_differs", f"if_version: {exc.problem}.", "if_version"
                 ) from exc
             continue
-        view = await _account(engine, account_id.int, None)
-        return written(view, changed.lsn, created=False)
+        names = await _account(engine, account_id.int, None)
+        view = account_view(engine, changed, names.key, names.parent.int if names.parent else 0)
+        return written(view, changed.lsn, created=False, replayed=changed.replayed, version=changed.version)
     raise Problem(409, "account_version_differs", "The account kept changing; try again.")
 
 
@@ -301,18 +331,23 @@ async def change_guards(
             "invalid_field",
             "unknown_field",
         ),
+        conditional=True,
     ),
 )
 async def close_account(
     account_id: IdInPath,
     data: Annotated[CloseDraft, Body(examples=[Example(value={})])],
     engine: EngineOf,
+    key: IdempotencyKey = None,
+    if_match: IfMatch = None,
 ) -> Answer[AccountView]:
     """A closed account refuses everything but the release of what it holds. One that is closed already stays
     so, and the answer says `Idempotent-Replayed: true`."""
-    done = await close(engine, account_id.int, data.if_version, even_with_balance=data.even_with_balance)
+    with expecting(if_match, data.if_version) as version:
+        await claim_only(engine, key, f"POST {PATH}/{account_id}/close", data)
+        done = await close(engine, account_id.int, version, even_with_balance=data.even_with_balance)
     view = await _account(engine, account_id.int, None)
-    return written(view, done.lsn, created=False, replayed=not done.changed)
+    return written(view, done.lsn, created=False, replayed=not done.changed, version=view.version)
 
 
 @post(
@@ -332,12 +367,13 @@ async def reopen_account(
     account_id: IdInPath,
     data: Annotated[ReopenDraft, Body(examples=[Example(value={})])],
     engine: EngineOf,
+    key: IdempotencyKey = None,
 ) -> Answer[AccountView]:
     """Releases what keeps it closed. An account that was created closed stays closed."""
-    del data
+    await claim_only(engine, key, f"POST {PATH}/{account_id}/reopen", data)
     done = await reopen(engine, account_id.int)
     view = await _account(engine, account_id.int, None)
-    return written(view, done.lsn, created=False, replayed=not done.changed)
+    return written(view, done.lsn, created=False, replayed=not done.changed, version=view.version)
 
 
 @post(

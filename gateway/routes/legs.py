@@ -12,6 +12,7 @@ from actors.runtime import Engine
 from engine.results import Result
 from gateway.account_views import uuid_or_none
 from gateway.hot_legs import batch_answer, leg_answer
+from gateway.idempotency import IdempotencyKey, claim_only
 from gateway.leg_columns import LEG_FLAGS, columns_of
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import gateway_problem
@@ -65,7 +66,9 @@ ANSWER: Final = {
     ),
 )
 async def post_legs(
-    data: Annotated[LegDraft | list[LegDraft], Body(examples=[Example(value=[LEG])])], engine: EngineOf
+    data: Annotated[LegDraft | list[LegDraft], Body(examples=[Example(value=[LEG])])],
+    engine: EngineOf,
+    key: IdempotencyKey = None,
 ) -> Answer[LegsAnswer] | Answer[LegResult]:
     """A JSON array of legs, judged in order as one batch; each answers with its own result code. Or one leg
     as an object, answered with an object.
@@ -86,6 +89,7 @@ async def post_legs(
             f"1 to {LEGS_PER_REQUEST_MAX} legs",
         )
     assets = asset_numbers(engine, [draft.asset for draft in drafts], alone=drafts is not data)
+    await claim_only(engine, key, f"POST {PATH}", data)
     outcome = await engine.post_legs(columns_of(drafts, assets))
     statuses, timestamps = outcome.status.tolist(), outcome.timestamp.tolist()
     if isinstance(data, LegDraft):

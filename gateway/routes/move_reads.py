@@ -12,6 +12,7 @@ from gateway.cursors import seal, unseal
 from gateway.move_commands import id_or_zero
 from gateway.move_views import move_view, steps_view, summary
 from gateway.openapi import answers
+from gateway.preconditions import tag_of
 from gateway.problems import refusal
 from gateway.reading_schemas import FoundMoves, IdsDraft, NextStepsView
 from gateway.routes.moves import CREDIT, DEBIT, ID, PATH, PAYEE, PAYER
@@ -122,7 +123,8 @@ async def read_move(move_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = Non
     steps = await engine.queries.transitions(move_id.int)
     journal = await engine.queries.journal(move_id.int)
     reversals = await engine.queries.reversals([move_id.int])
-    return Answer(move_view(engine, found[0], steps, journal, reversals.get(move_id.int, [])))
+    by = reversals.get(move_id.int, [])
+    return Answer(move_view(engine, found[0], steps, journal, by), headers=tag_of(found[0].version, len(by)))
 
 
 @get(

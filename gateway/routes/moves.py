@@ -2,15 +2,18 @@
 
 from typing import Annotated, Final
 
+import msgspec
 from litestar import post
 from litestar.openapi.spec import Example
 from litestar.params import Body, FromPath
 
 from actors.runtime import Engine
 from engine.commands import MoveCommand
+from gateway.idempotency import IdempotencyKey, request_id
 from gateway.move_commands import creation, id_or_zero, step, trial
 from gateway.move_views import answer_view, preview_view
 from gateway.openapi import LSN, REPLAYED, answers
+from gateway.preconditions import IfMatch, expecting
 from gateway.problems import refusal
 from gateway.reading_schemas import ReversalDraft
 from gateway.reversals import reversal_of
@@ -87,7 +90,13 @@ async def submit(engine: Engine, command: MoveCommand, *, created: bool) -> Answ
         if answer.replayed:
             headers["Idempotent-Replayed"] = "true"
         raise refusal(answer.code, answer.message, headers=headers)
-    return written(answer_view(answer), answer.lsn, created=created, replayed=answer.replayed)
+    return written(
+        answer_view(answer),
+        answer.lsn,
+        created=created,
+        replayed=answer.replayed,
+        version=answer.version,
+    )
 
 
 @post(
@@ -99,10 +108,20 @@ async def submit(engine: Engine, command: MoveCommand, *, created: bool) -> Answ
     responses=answers(MoveAnswerView, ANSWER, status=201, repeated=True, refusals=REFUSALS),
 )
 async def create_move(
-    data: Annotated[MoveDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf
+    data: Annotated[MoveDraft, Body(examples=[Example(value=DRAFT)])],
+    engine: EngineOf,
+    key: IdempotencyKey = None,
 ) -> Answer[MoveAnswerView]:
-    """Give `id`, a UUIDv7, to be able to repeat the request: it happens once, however often it is sent."""
-    request = data.id.int if data.id else new_id(engine, id_or_zero(data.payer))
+    """Give `id`, a UUIDv7, or an `Idempotency-Key`, to be able to repeat the request: it happens once,
+    however often it is sent."""
+    request = await request_id(
+        engine,
+        key,
+        f"POST {PATH}",
+        data,
+        data.id,
+        lambda: new_id(engine, id_or_zero(data.payer)),
+    )
     return await submit(engine, creation(data, request), created=True)
 
 
@@ -113,17 +132,36 @@ async def create_move(
     tags=["Moves"],
     summary="Take a Move further",
     response_headers=[LSN, REPLAYED],
-    responses=answers(MoveAnswerView, ANSWER, refusals=[*REFUSALS, "move_not_found", "move_state_differs"]),
+    responses=answers(
+        MoveAnswerView,
+        ANSWER,
+        refusals=[*REFUSALS, "move_not_found", "move_state_differs", "move_version_differs"],
+        conditional=True,
+    ),
 )
 async def take_transition(
     move_id: IdInPath,
     transition: FromPath[str],
     data: Annotated[TransitionDraft, Body(examples=[Example(value={})])],
     engine: EngineOf,
+    key: IdempotencyKey = None,
+    if_match: IfMatch = None,
 ) -> Answer[MoveAnswerView]:
-    """`transition` is a name of the Move's kind, or several joined by `+`, all taken or none."""
-    request = data.id.int if data.id else new_id_like(move_id.int)
-    return await submit(engine, step(data, move_id, transition, request), created=False)
+    """`transition` is a name of the Move's kind, or several joined by `+`, all taken or none.
+
+    With `if_version`, or `If-Match` and the Move's ETag, it is taken only from that version of the Move.
+    """
+    with expecting(if_match, data.if_version) as version:
+        request = await request_id(
+            engine,
+            key,
+            f"POST {PATH}/{move_id}/{transition}",
+            data,
+            data.id,
+            lambda: new_id_like(move_id.int),
+        )
+        wanted = msgspec.structs.replace(data, if_version=version)
+        return await submit(engine, step(wanted, move_id, transition, request), created=False)
 
 
 @post(

@@ -14,6 +14,7 @@ from actors.errors import InvalidRequest
 from actors.runtime import Engine
 from engine.commands import Refusal
 from engine.ids import bucket_of_id, bucket_of_party, uuid7
+from gateway.preconditions import tag_of
 from gateway.problems import gateway_problem, refusal, unavailable
 from gateway.wire import Answer
 
@@ -87,9 +88,12 @@ async def read_after(engine: Engine, wait_lsn: int | None) -> None:
         ) from exc
 
 
-def written(content: T, lsn: int, *, created: bool, replayed: bool = False) -> Answer[T]:
-    """The answer to a write: 201 if it made something new, else 200, with its place in the log."""
-    headers = {"Tessera-Lsn": str(lsn)}
+def written(
+    content: T, lsn: int, *, created: bool, replayed: bool = False, version: int | None = None
+) -> Answer[T]:
+    """The answer to a write: 201 if it made something new, else 200, with its place in the log, and its tag
+    if it has a version."""
+    headers = {"Tessera-Lsn": str(lsn), **({} if version is None else tag_of(version))}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
     return Answer(content, 201 if created and not replayed else 200, headers)

@@ -9,10 +9,13 @@ from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
 
 from actors.errors import NotFound
+from actors.runtime import Engine
 from engine.commands import CreateParty, Refusal, UpdateParty
 from engine.entities import PartyKind
 from gateway.cursors import seal, unseal
+from gateway.idempotency import IdempotencyKey, request_id
 from gateway.openapi import LSN, REPLAYED, answers
+from gateway.preconditions import IfMatch, expecting, tag_of
 from gateway.problems import Problem, refusal
 from gateway.reading_schemas import FoundParties, IdsDraft, PartyPatch
 from gateway.routes.parameters import (
@@ -23,6 +26,7 @@ from gateway.routes.parameters import (
     Limit,
     WaitLsn,
     new_id,
+    new_id_like,
     read_after,
     written,
 )
@@ -53,12 +57,13 @@ VIEW: Final = {"id": "019aa0c2-7c00-7000-8000-00000000a11c", **DRAFT, "version":
     ),
 )
 async def create_party(
-    data: Annotated[PartyDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf
+    data: Annotated[PartyDraft, Body(examples=[Example(value=DRAFT)])],
+    engine: EngineOf,
+    key: IdempotencyKey = None,
 ) -> Answer[PartyView]:
-    """Give `id`, a UUIDv7, to be able to repeat the request; without one the server makes it."""
-    command = CreateParty(
-        id=data.id.int if data.id else new_id(engine), kind=data.kind, name=data.name, profile=data.profile
-    )
+    """Give `id`, a UUIDv7, or an `Idempotency-Key`, to be able to repeat the request."""
+    id = await request_id(engine, key, f"POST {PATH}", data, data.id, lambda: new_id(engine))
+    command = CreateParty(id=id, kind=data.kind, name=data.name, profile=data.profile)
     [answer] = await engine.create_parties([command])
     if not answer.accepted:
         raise refusal(answer.code, answer.message)
@@ -69,7 +74,7 @@ async def create_party(
         profile=data.profile,
         version=answer.version,
     )
-    return written(content, answer.lsn, created=True, replayed=answer.replayed)
+    return written(content, answer.lsn, created=True, replayed=answer.replayed, version=answer.version)
 
 
 @get(
@@ -84,7 +89,7 @@ async def read_party(party_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = N
     found = await engine.queries.parties([party_id.int])
     if not found:
         raise NotFound("Party", str(party_id))
-    return Answer(_view(found[0]))
+    return Answer(_view(found[0]), headers=tag_of(found[0].version))
 
 
 @patch(
@@ -92,19 +97,32 @@ async def read_party(party_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = N
     dto=JsonBody[PartyPatch],
     tags=["Parties"],
     summary="Change a Party",
-    response_headers=[LSN],
+    response_headers=[LSN, REPLAYED],
     responses=answers(
         PartyView,
         {**VIEW, "version": 2},
         refusals=("malformed_json", "not_found", "party_version_differs", "invalid_field", "unknown_field"),
+        conditional=True,
     ),
 )
 async def change_party(
     party_id: IdInPath,
     data: Annotated[PartyPatch, Body(examples=[Example(value={"name": "Alice Liddell"})])],
     engine: EngineOf,
+    key: IdempotencyKey = None,
+    if_match: IfMatch = None,
 ) -> Answer[PartyView]:
     """What is left out stays. What is so already is not written again, and leaves the version as it is."""
+    with expecting(if_match, data.if_version) as version:
+        request = await request_id(
+            engine, key, f"PATCH {PATH}/{party_id}", data, None, lambda: new_id_like(party_id.int)
+        )
+        return await _change(engine, party_id, data, version, request if key is not None else 0)
+
+
+async def _change(
+    engine: Engine, party_id: UUID, data: PartyPatch, if_version: int, request: int
+) -> Answer[PartyView]:
     for _ in range(PATCH_ATTEMPTS_MAX):
         await read_after(engine, None)
         found = await engine.queries.parties([party_id.int])
@@ -115,9 +133,9 @@ async def change_party(
             id=now.id,
             name=now.name if isinstance(data.name, msgspec.UnsetType) else data.name,
             profile=now.profile if isinstance(data.profile, msgspec.UnsetType) else data.profile,
-            if_version=data.if_version or now.version,
+            if_version=if_version or now.version,
         )
-        [answer] = await engine.create_parties([command])
+        answer = await engine.change_party(command, request)
         if answer.accepted:
             content = PartyView(
                 id=party_id,
@@ -126,8 +144,11 @@ async def change_party(
                 profile=command.profile,
                 version=answer.version,
             )
-            return written(content, answer.lsn, created=False)
-        if data.if_version or answer.code != Refusal.PARTY_VERSION_DIFFERS:
+            return written(
+                content, answer.lsn, created=False, replayed=bool(request) and answer.replayed,
+                version=answer.version,
+            )  # fmt: skip
+        if if_version or answer.code != Refusal.PARTY_VERSION_DIFFERS:
             raise refusal(answer.code, answer.message)
     raise Problem(409, Refusal.PARTY_VERSION_DIFFERS, "The Party kept changing; try again.")
 

@@ -11,6 +11,7 @@ from actors.errors import InvalidRequest, NotFound
 from engine.commands import CreateThing
 from engine.entities import ThingKind
 from gateway.cursors import seal, unseal
+from gateway.idempotency import IdempotencyKey, request_id
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import refusal
 from gateway.routes.parameters import (
@@ -48,11 +49,13 @@ VIEW: Final = {"id": "019aa0c2-7c00-7000-8000-0000000006b9", **DRAFT, "asset": 1
     ),
 )
 async def create_thing(
-    data: Annotated[ThingDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf
+    data: Annotated[ThingDraft, Body(examples=[Example(value=DRAFT)])],
+    engine: EngineOf,
+    key: IdempotencyKey = None,
 ) -> Answer[ThingView]:
     """Currencies, products, points, seats: whatever has an amount. The engine gives it its asset number."""
     command = CreateThing(
-        id=data.id.int if data.id else new_id(engine),
+        id=await request_id(engine, key, f"POST {PATH}", data, data.id, lambda: new_id(engine)),
         kind=data.kind,
         code=data.code,
         exponent=data.exponent,

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 import numpy.typing as npt
 
-from actors.answers import AccountState
+from actors.answers import AccountState, Claimed
 from actors.errors import NotFound
 from actors.handles import AccountHandle
 from actors.runtime import Engine
@@ -27,7 +27,14 @@ from engine.open_holds import HoldFilter, HoldPage
 from gateway.problems import Problem, gateway_problem, refusal
 from gateway.security.principals import Principal
 from persistence.queries import Queries
-from persistence.views import AccountFilter, AccountsFilter, EntryFilter, MoveFilter, MoveView
+from persistence.views import (
+    TIME_MAX,
+    AccountFilter,
+    AccountsFilter,
+    EntryFilter,
+    MoveFilter,
+    MoveView,
+)
 
 RESOURCES_OF_PARTIES: Final = frozenset(
     {"accounts", "entries", "events", "holds", "kinds", "legs", "moves", "parties", "things"}
@@ -131,6 +138,10 @@ class OfOneParty(OfSomeMoves):
             raise forbidden("Say of which account or Move.", "account", "account or move")
         return await self._engine.find_holds(wanted)
 
+    async def claim(self, key: str, digest: bytes, request: int) -> Claimed:
+        """Claim a key; those of the Party are no other's."""
+        return await self._engine.claim(f"{format_id(self._principal.party)} {key}", digest, request)
+
     async def next_steps(self, move: int, request: int) -> Any:
         """Where a Move of the Party can go. Raises Problem."""
         await self.queries.check_move(move)
@@ -188,10 +199,10 @@ class QueriesOfOneParty:
         await self.check_account(account)
         return await self._queries.balance_at(account, at)
 
-    async def balance_at_business_time(self, account: int, at: int) -> Any:
+    async def balance_at_business_time(self, account: int, at: int, recorded: int = TIME_MAX) -> Any:
         """What an account of the Party had in business terms. Raises NotFound."""
         await self.check_account(account)
-        return await self._queries.balance_at_business_time(account, at)
+        return await self._queries.balance_at_business_time(account, at, recorded)
 
     async def entries(self, wanted: AccountFilter) -> Any:
         """Entries of an account of the Party. Raises NotFound."""

@@ -433,13 +433,12 @@ def test_party_is_changed_in_part(http: Client) -> None:
 def test_every_list_takes_the_same_parameters(http: Client) -> None:
     document = http.get("/openapi.json").json()
     lists = {
-        path: {parameter["name"] for parameter in item["get"]["parameters"]}
+        path: {parameter["name"] for parameter in item["get"].get("parameters", [])}
         for path, item in document["paths"].items()
-        if "next" in str(item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}))
-        and item["get"].get("parameters")
+        if "Page" in str(item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}))
     }
-    assert {"/v1/accounts", "/v1/moves", "/v1/entries", "/v1/holds", "/v1/parties", "/v1/things"} <= set(
-        lists
-    )
+    assert lists.pop("/v1/kinds") == {"If-None-Match"}  # there are so few of them
+    lists.pop("/v1/events")  # positions in the log
+    assert {"/v1/accounts", "/v1/moves", "/v1/entries", "/v1/holds", "/v1/parties"} <= set(lists)
     for path, names in lists.items():
         assert {"cursor", "limit", "order"} <= names, path

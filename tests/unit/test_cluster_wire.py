@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from actors import errors
-from actors.answers import AccountState, LegAnswers
+from actors.answers import AccountState, Claimed, LegAnswers
 from actors.cluster import wire
 from actors.cluster.frames import PREFIX, Buffers, FrameRefused, frame, padded
 from actors.cluster.wire import (
@@ -34,6 +34,7 @@ from actors.doors import Health
 from actors.errors import ActorError, InvalidRequest, NotFound, Overloaded, ShardStopped
 from actors.messages import (
     Capture,
+    Claim,
     CreateAccounts,
     Fence,
     Message,
@@ -122,7 +123,8 @@ EXAMPLES: Final[list[tuple[Sendable, Any]]] = [
     (PostLegs(LEGS), OF_LEGS),
     (PostBatches(LEGS, np.array([0, 1, 3])), OF_LEGS),
     (CreateAccounts(account_columns(2, id=ids_column([1, BIG])), ["", "L:ü"]), OF_LEGS),
-    (SetGuards(BIG, -(2**63), 2**63 - 1, 3), ACCOUNT),
+    (SetGuards(BIG, -(2**63), 2**63 - 1, 3, BIG - 1), ACCOUNT),
+    (Claim(BIG, b"\x00\xff", BIG - 1), Claimed(request=BIG - 1, digest=b"\xff", replayed=True)),
     (SubmitMoves([COMMAND, MoveCommand(id=1)]), [MOVE, MOVE]),
     (
         SubmitParties([CreateParty(id=BIG, kind="org", profile={"x": 1}), UpdateParty(id=BIG, name="y")]),

@@ -41,7 +41,7 @@ def test_failure_becomes_a_problem(
 
 @pytest.mark.parametrize("code", [*GATEWAY_CODES, *(result.slug for result in LEG_PRECEDENCE), *Refusal])
 def test_every_code_has_a_title_and_a_status(code: str) -> None:
-    example = example_of(code)
+    example = example_of(code, 409)
     assert example["title"]
     assert 400 <= example["status"] < 600
     assert example["type"] == f"urn:tessera:problem:{code}"
