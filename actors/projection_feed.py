@@ -27,6 +27,11 @@ PROMPT_FACTS: Final = 8_192
 """So many wait no longer; nor does anything that somebody waits for."""
 BUSY_S: Final = 0.1
 """So long after a commit writers count as busy: the projection then leaves them most of the machine."""
+PACED_LEGS_PER_S: Final = 250_000
+"""How fast the projection goes while writers are busy and it is not far behind: commits of the log have to
+wait until PostgreSQL has written what the projection put before them."""
+PACED_LAG_LEGS_MAX: Final = 5_000_000
+"""So far behind, it goes as fast as it can."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CONFLICTS_MAX: Final = 10
 """In a row. A writer that was deposed may project what it had committed beside its successor, for a while."""
@@ -49,10 +54,12 @@ class ProjectionFeed:
         self.lag_legs = 0
         self._changed = asyncio.Event()
         self._wanted_lsn = 0  # somebody waits for everything up to it
+        self._wanted = asyncio.Event()  # set when that was raised, or when the end is near
         self._hurry = asyncio.Event()  # set when there is a reason not to wait for more facts
         self._progress = asyncio.Event()  # set, and replaced, after every transaction of the projection
         self._closing = False
         self._added = 0.0  # when records came last, by the monotonic clock
+        self._next_start = 0.0  # of a group, if it keeps its pace
         projector.on_advance(self._announce)
         self.failure: Exception | None = None
         self._task = asyncio.create_task(self._run(), name="projection-feed")
@@ -96,12 +103,14 @@ class ProjectionFeed:
 
     def _want(self, lsn: int) -> None:
         self._wanted_lsn = max(self._wanted_lsn, lsn)
+        self._wanted.set()
         self._hurry.set()
 
     async def close(self, reason: Exception, drain: bool) -> None:
         """End; with `drain` only after everything committed is projected, if the database is there. Who still
         waits for the projection then is told the reason."""
         self._closing = True
+        self._wanted.set()
         self._hurry.set()
         self._changed.set()
         if not drain:
@@ -126,6 +135,7 @@ class ProjectionFeed:
                 else:
                     await self._gather()
                     group = await self._next_group()
+                    await self._keep_pace(sum(len(record.legs) for record in group))
                     await self._projector.extend(group, 1 if self._writers_are_busy() else SESSIONS)
                 attempt = 0
             except Exception as exc:
@@ -157,11 +167,18 @@ class ProjectionFeed:
             or not self._queue
         ):
             return
-        try:
-            async with asyncio.timeout(LINGER_S):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
+        await _set_within(self._hurry, LINGER_S)
+
+    async def _keep_pace(self, legs: int) -> None:
+        """Before a group of so many legs: wait if the last one is not long enough ago."""
+        while (pause := self._next_start - time.monotonic()) > 0 and self._may_wait():
+            self._wanted.clear()
+            await _set_within(self._wanted, min(pause, BUSY_S))
+        self._next_start = time.monotonic() + legs / PACED_LEGS_PER_S
+
+    def _may_wait(self) -> bool:
+        wanted = self._closing or self._wanted_lsn > self._projector.handed
+        return self._writers_are_busy() and not wanted and self.lag_legs < PACED_LAG_LEGS_MAX
 
     def _writers_are_busy(self) -> bool:
         return time.monotonic() - self._added < BUSY_S
@@ -186,6 +203,15 @@ class ProjectionFeed:
             self.lag_legs -= self._behind.popleft()[1]
         progress, self._progress = self._progress, asyncio.Event()
         progress.set()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 def _facts(record: Record) -> int:
