@@ -27,6 +27,7 @@ from gateway.arrow_schema import ACCOUNT_SCHEMA, ANSWER_SCHEMA, LEG_SCHEMA
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
 from gateway.events import schemas as event_schemas
 from gateway.events.streams import MEDIA_TYPE as STREAM_TYPE
+from gateway.security.description import describe_credentials
 from gateway.wire import WIRE_TYPES, Amount, Balance, Instant, Unsigned64
 
 DOCUMENT_PATH: Final = "/openapi.json"
@@ -223,6 +224,7 @@ def document(app: Litestar) -> dict[str, Any]:
             _describe_tags(item["get"])
     for path in BULK_SCHEMAS:
         _describe_arrow(described["paths"][path]["post"], BULK_SCHEMAS[path])
+    describe_credentials(described)
     return described
 
 

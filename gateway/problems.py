@@ -248,13 +248,13 @@ def problem_of(exc: Exception) -> Problem:
         case NotFound():
             return gateway_problem("not_found", f"There is no {exc.what} {exc.key}.")
         case Overloaded():
-            return unavailable("overloaded", str(exc), exc.retry_after_s)
+            return unavailable("overloaded", f"Try again in {exc.retry_after_s} s.", exc.retry_after_s)
         case ShardStopped():
-            return unavailable("shard_stopped", str(exc))
+            return unavailable("shard_stopped", "What was sent may or may not have happened: send it again.")
         case FilterRefused():
             return gateway_problem("invalid_parameter", f"{exc.field}: {exc}.", exc.field)
         case PersistenceError():
-            return unavailable("database_unavailable", str(exc))
+            return unavailable("database_unavailable", "Try again; the log of the engine says why.")
         case ValidationException():
             return _wrong_parameter(exc)
         case HTTPException():
@@ -299,9 +299,8 @@ def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
     """Send `exc` as a problem. An exception nobody foresaw is logged with its stack and answered with 500."""
     problem = problem_of(_as_sent(exc, request) if isinstance(exc, ValidationException) else exc)
     headers = problem.headers
-    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        _logger.error("request failed", method=request.method, path=request.url.path, exc_info=exc)
-    elif problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+    log_failure(exc, problem, request.method, request.url.path)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {**headers, "Allow": ", ".join(sorted(_methods_of(request)))}
     return Response(
         msgspec.json.encode(problem.details),
@@ -323,6 +322,14 @@ def _as_sent(exc: ValidationException, request: Request[Any, Any, Any]) -> Valid
             {**error, "key": names.get(error.get("key", ""), error.get("key", ""))} for error in exc.extra
         ]
     return exc
+
+
+def log_failure(exc: Exception, problem: Problem, method: str, path: str) -> None:
+    """Log what is wrong on our side, which clients are not told."""
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        _logger.error("request failed", method=method, path=path, exc_info=exc)
+    elif isinstance(exc, PersistenceError) and problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        _logger.warning("the database can't be used", method=method, path=path, error=str(exc))
 
 
 def _methods_of(request: Request[Any, Any, Any]) -> set[str]:

@@ -3,10 +3,9 @@
 from typing import Final, NamedTuple
 
 import msgspec
-import structlog
 
 from gateway.problems import MEDIA_TYPE as PROBLEM_TYPE
-from gateway.problems import problem_of
+from gateway.problems import log_failure, problem_of
 
 JSON: Final = b"application/json"
 CREATED: Final = 201
@@ -16,8 +15,6 @@ LSN_HEADER: Final = b"tessera-lsn"
 REPLAYED_HEADER: Final = (b"idempotent-replayed", b"true")
 
 _PROBLEM: Final = PROBLEM_TYPE.encode()
-_logger = structlog.get_logger("tessera.gateway")
-
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -33,7 +30,6 @@ class Reply(NamedTuple):
 def problem_reply(exc: Exception, method: str, path: str) -> Reply:
     """An exception as the problem to send; one that nobody foresaw is logged with its stack."""
     problem = problem_of(exc)
-    if problem.code == "internal_error":
-        _logger.error("request failed", method=method, path=path, exc_info=exc)
+    log_failure(exc, problem, method, path)
     headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
     return Reply(problem.status, _PROBLEM, msgspec.json.encode(problem.details), headers)

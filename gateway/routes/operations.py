@@ -9,6 +9,7 @@ from gateway.metrics import MEDIA_TYPE, HttpMetrics
 from gateway.openapi import DOCUMENT_PATH, answers, document
 from gateway.routes.parameters import EngineOf
 from gateway.schemas import HealthView, Readiness
+from gateway.security.authorization import sees_operations
 from gateway.wire import Answer
 
 HEALTH: Final = {
@@ -57,11 +58,13 @@ async def health(engine: EngineOf) -> Answer[HealthView]:
         Readiness, {"ready": True, "reason": ""}, also={503: "Not now; `reason` says why."}, refusals=None
     ),
 )
-async def ready(engine: EngineOf) -> Answer[Readiness]:
-    """`503` while it would refuse new work: stopped, or unable to write."""
+async def ready(request: Request[Any, Any, Any], engine: EngineOf) -> Answer[Readiness]:
+    """`503` while it would refuse new work: stopped, or unable to write. `reason` is for those who may read
+    `/health`; everybody else is told that there is one."""
     now = engine.health()
     is_ready = now.status == "serving"
-    return Answer(Readiness(ready=is_ready, reason=now.reason), 200 if is_ready else 503)
+    reason = now.reason if sees_operations(request.scope) else now.status if now.reason else ""
+    return Answer(Readiness(ready=is_ready, reason=reason), 200 if is_ready else 503)
 
 
 @get("/metrics", tags=["Operations"], summary="Measurements for Prometheus", media_type=MEDIA_TYPE)

@@ -46,6 +46,11 @@ def engine_for(scope: Any, engine: Engine) -> Any:
     return confined(engine, caller_of(scope).principal)
 
 
+def sees_operations(scope: Any) -> bool:
+    """Whether whoever sends a request may know how the engine is."""
+    return caller_of(scope).principal.scopes.allow("operations", "read")
+
+
 def needed(method: str, template: str) -> tuple[str, Action]:
     """The resource of a route, and what is done to it."""
     reads = method in READING or template.rpartition("/")[2] in READING_BY_POST
