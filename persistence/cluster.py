@@ -20,10 +20,11 @@ _SQL: Final = statements("cluster")
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """A cluster's token and its number of shards."""
+    """A cluster's token, its number of shards, and who may start them."""
 
     token: bytes
     shards: int
+    holder: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,13 @@ async def read(database: Database) -> Cluster | None:
         with translated():
             found = await (await session.execute(_SQL["cluster"])).fetchone()
     return None if found is None else Cluster(*found)
+
+
+async def hold(database: Database, holder: str) -> None:
+    """Let `holder` start the shards from now on, and nobody else."""
+    async with database.session(f"tessera {database.schema} cluster") as session:
+        with translated():
+            await session.execute(_SQL["hold"], (holder,))
 
 
 async def publish(database: Database, endpoint: Endpoint) -> bool:

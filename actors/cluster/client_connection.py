@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from actors.cluster.frames import FRAME_BYTES_MAX, Buffers, FrameProtocol, FrameRefused, frame
-from actors.cluster.handshake import VERSION, challenge, is_proof, mismatch, proof_of
+from actors.cluster.handshake import challenge, is_proof, mismatch, proof_of
+from actors.cluster.supervision import VERSION
 from actors.cluster.wire import (
     PROTOCOL,
     Arrived,

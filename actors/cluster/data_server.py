@@ -13,7 +13,8 @@ from typing import Any, Final, cast
 import structlog
 
 from actors.cluster.frames import FRAME_BYTES_MAX, Buffers, FrameProtocol, FrameRefused, frame
-from actors.cluster.handshake import VERSION, challenge, is_proof, mismatch, proof_of
+from actors.cluster.handshake import challenge, is_proof, mismatch, proof_of
+from actors.cluster.supervision import VERSION
 from actors.cluster.wire import (
     PROTOCOL,
     Answers,

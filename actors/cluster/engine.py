@@ -4,7 +4,7 @@ shards. It is no part of Ray, and does not notice whether Ray runs."""
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Self
 
 from actors.cluster.remote_shard import RemoteShard
 from actors.cluster.whereabouts import Whereabouts
@@ -25,7 +25,7 @@ class ClusterEngine(Engine):
     _whereabouts: Whereabouts
 
     @classmethod
-    async def connect(cls, settings: Settings, limit_s: float = REACH_LIMIT_S) -> "ClusterEngine":
+    async def connect(cls, settings: Settings, limit_s: float = REACH_LIMIT_S) -> Self:
         """Find the shards of the cluster that uses this database.
 
         Raises DatabaseRefused if there is none, ShardStopped if a shard can't be reached in time,
@@ -59,9 +59,7 @@ class ClusterEngine(Engine):
 
     @classmethod
     @asynccontextmanager
-    async def connected(
-        cls, settings: Settings, limit_s: float = REACH_LIMIT_S
-    ) -> AsyncIterator["ClusterEngine"]:
+    async def connected(cls, settings: Settings, limit_s: float = REACH_LIMIT_S) -> AsyncIterator[Self]:
         """An engine for the length of a block."""
         engine = await cls.connect(settings, limit_s)
         try:

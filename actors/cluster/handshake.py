@@ -7,13 +7,12 @@ network between the nodes of a cluster has to be private.
 
 import hmac
 import secrets
-from importlib.metadata import version
 from typing import Final
 
+from actors.cluster.supervision import VERSION
 from actors.cluster.wire import PROTOCOL, Hello, Proof
 
 CHALLENGE_BYTES: Final = 32
-VERSION: Final = version("tessera")
 
 
 def challenge() -> bytes:

@@ -1,12 +1,14 @@
-"""Runs a shard and its data server in a thread with an event loop of its own.
+"""Hosts a shard: opens it, serves it, and says how it is.
 
-It is what a Ray actor starts, and works as well without Ray. It becomes the shard's owner by taking over from
-whoever is, and tries until it succeeds: nothing that happens to PostgreSQL makes it raise. Once it has owned
-the shard and lost it, it is at its end, and `on_end` is called: a new process begins with a clean memory.
+It becomes the shard's owner by taking over from whoever is, and tries until it succeeds: nothing that happens
+to PostgreSQL makes it give up. It does not try while the cluster's row names another holder, so two clusters
+never take a shard from each other in turn. Once it has owned the shard and lost it, it is at its end: who
+comes next begins with a clean memory.
 """
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -16,10 +18,8 @@ import structlog
 import uvloop
 
 from actors.cluster.data_server import DataServer
-from actors.cluster.handshake import VERSION
-from actors.doors import Health
+from actors.cluster.supervision import VERSION, HostStatus, ShardPlan
 from actors.metrics import EngineMetrics
-from actors.settings import Settings
 from actors.shard import Shard
 from persistence import cluster, schema
 from persistence.cluster import Endpoint
@@ -29,92 +29,71 @@ from persistence.errors import DatabaseRefused, PersistenceError
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
 ANY_HOST: Final = "0.0.0.0"  # noqa: S104  # strangers prove themselves first
+STOPPED: Final = 0
+LOST: Final = 1
+"""Exit codes: it was told to stop, or the shard has ended by itself."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a shard serves: the address that others reach it at, and the node's name for people."""
-
-    host: str
-    node: str
-    port: int = 0  # 0 = a free one
-    listen: str = ANY_HOST
-
-
-class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a host is: `opening` (and why it takes so long), `serving` or `ended` (and why)."""
-
-    shard: int
-    state: str
-    reason: str
-    pid: int
-    node: str
-    version: str
-    endpoint: Endpoint | None = None
-    health: Health | None = None
-
-
 class ShardHost:
-    """Hosts shard `index`. `start` returns at once; `status` and `stop` may be called from other threads."""
+    """Hosts the shard of a plan, in this thread by `run` or in another by `start`. `tell` is told of every
+    change."""
 
-    def __init__(
-        self,
-        index: int,
-        settings: Settings,
-        place: Place,
-        on_end: Callable[[str], None] | None = None,
-    ) -> None:
+    def __init__(self, plan: ShardPlan, tell: Callable[[HostStatus], None]) -> None:
         self.ended = threading.Event()
-        self._index = index
-        self._settings = msgspec.structs.replace(settings, takeover=True)
-        self._place = place
-        self._on_end = on_end
-        self._state = "opening"
-        self._reason = "it has just been started"
+        self._plan = plan
+        self._settings = msgspec.structs.replace(plan.settings, takeover=True)
+        self._tell = tell
         self._endpoint: Endpoint | None = None
-        self._shard: Shard | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name=f"shard-{index}", daemon=True)
 
     def start(self) -> None:
-        """Begin to open the shard."""
-        self._thread.start()
+        """Host it in a thread of its own, until `stop`."""
+        threading.Thread(target=self._run, name=f"shard-{self._plan.shard}", daemon=True).start()
+
+    def run(self) -> int:
+        """Host it until SIGTERM says stop or the shard ends; the exit code of a process that did so."""
+        return self._run(signal.SIGTERM, signal.SIGINT)
 
     def stop(self, limit_s: float | None = None) -> bool:
-        """Answer what waits, leave a snapshot, and end. Whether that was done within the limit."""
+        """Answer what waits, leave a snapshot, and end. Whether that was done within the limit. For other
+        threads."""
         if self._loop is not None and not self.ended.is_set():
             self._loop.call_soon_threadsafe(self._stop.set)
         return self.ended.wait(limit_s)
 
-    def status(self) -> HostStatus:
-        """How it is."""
-        shard = self._shard
-        return HostStatus(
-            shard=self._index,
-            state=self._state,
-            reason=self._reason,
-            pid=os.getpid(),
-            node=self._place.node,
-            version=VERSION,
-            endpoint=self._endpoint,
-            health=shard.health() if shard is not None else None,
-        )
+    # Inside
 
-    # In the thread
-
-    def _run(self) -> None:
-        reason = "its thread failed"
+    def _run(self, *stop_signals: signal.Signals) -> int:
+        reason = "its event loop failed"
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 self._loop = runner.get_loop()
+                for number in stop_signals:
+                    self._loop.add_signal_handler(number, self._stop.set)
+                self._say("opening", "it has just been started")
                 reason = runner.run(self._serve())
+                return STOPPED if self._stop.is_set() else LOST
         finally:
-            self._state, self._reason = "ended", reason
+            self._say("ended", reason)
             self.ended.set()
-            if self._on_end is not None:
-                self._on_end(reason)
+
+    def _say(self, state: str, reason: str = "") -> None:
+        endpoint, place = self._endpoint, self._plan.place
+        self._tell(
+            HostStatus(
+                shard=self._plan.shard,
+                state=state,
+                reason=reason,
+                pid=os.getpid(),
+                node=place.node,
+                version=VERSION,
+                address=f"{endpoint.host}:{endpoint.port}" if endpoint is not None else "",
+                epoch=endpoint.epoch if endpoint is not None else 0,
+            )
+        )
 
     async def _serve(self) -> str:
         database = Database(self._settings.database)
@@ -125,8 +104,8 @@ class ShardHost:
                     await asyncio.to_thread(database.start)
                     shard, token = await self._open(database)
                 except PersistenceError as trouble:
-                    self._reason = str(trouble)
-                    _log.warning("a shard can't be opened yet", shard=self._index, reason=self._reason)
+                    _log.warning("a shard can't be opened yet", shard=self._plan.shard, reason=str(trouble))
+                    self._say("opening", str(trouble))
                     await self._pause(pause_s)
                     pause_s = min(2 * pause_s, PAUSE_MAX_S)
                 else:
@@ -138,20 +117,32 @@ class ShardHost:
     async def _open(self, database: Database) -> tuple[Shard, bytes]:
         await schema.migrate(database)
         found = await cluster.read(database)
-        if found is None or self._index >= found.shards:
-            raise DatabaseRefused(f"no cluster with a shard {self._index} uses this database", "settings")
-        metrics = EngineMetrics().shard(self._index)
-        return await Shard.open(self._index, self._settings, database, metrics), found.token
+        if found is None or self._plan.shard >= found.shards:
+            raise DatabaseRefused(
+                f"no cluster with a shard {self._plan.shard} uses this database", "settings"
+            )
+        if found.holder != self._plan.holder:
+            raise DatabaseRefused(f"the shards are those of {found.holder!r} now", "settings")
+        metrics = EngineMetrics().shard(self._plan.shard)
+        return await Shard.open(self._plan.shard, self._settings, database, metrics), found.token
 
     async def _serve_shard(self, database: Database, shard: Shard, token: bytes) -> str:
         server = DataServer(shard, token)
         try:
-            if not await self._publish(
-                database, shard, await server.listen(self._place.listen, self._place.port)
-            ):
+            port = await server.listen(ANY_HOST, self._plan.place.port)
+            self._endpoint = Endpoint(
+                shard=self._plan.shard,
+                epoch=shard.state.epoch,
+                host=self._plan.place.host,
+                port=port,
+                node=self._plan.place.node,
+                pid=os.getpid(),
+                version=VERSION,
+            )
+            if not await cluster.publish(database, self._endpoint):
                 return "it was replaced before it could serve"
-            self._shard, self._state, self._reason = shard, "serving", ""
-            _log.info("a shard serves", shard=self._index, endpoint=self._endpoint)
+            self._say("serving")
+            _log.info("a shard serves", shard=self._plan.shard, epoch=shard.state.epoch, port=port)
             ending = asyncio.create_task(shard.end(), name="shard-end")
             stopping = asyncio.create_task(self._stop.wait(), name="shard-stop")
             await asyncio.wait((ending, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -162,18 +153,6 @@ class ShardHost:
             server.stop_listening()
             await shard.close()
             server.close()
-
-    async def _publish(self, database: Database, shard: Shard, port: int) -> bool:
-        self._endpoint = Endpoint(
-            shard=self._index,
-            epoch=shard.state.epoch,
-            host=self._place.host,
-            port=port,
-            node=self._place.node,
-            pid=os.getpid(),
-            version=VERSION,
-        )
-        return await cluster.publish(database, self._endpoint)
 
     async def _pause(self, pause_s: float) -> None:
         try:

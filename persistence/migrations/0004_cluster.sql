@@ -3,7 +3,8 @@
 create table cluster (
     one    boolean primary key default true check (one),  -- there is one row, or none
     token  bytea   not null,                              -- by which they know each other
-    shards int2    not null check (shards > 0)
+    shards int2    not null check (shards > 0),
+    holder text    not null default ''                    -- who may start shards: the Ray cluster, by its address
 );
 
 -- Where a shard can be spoken to. Written by each owner, with its epoch, when it begins to serve.

@@ -3,8 +3,12 @@
 insert into cluster (token, shards) values (%s, %s) on conflict do nothing;
 
 -- name: cluster
--- The token that its processes know each other by, and how many shards it has.
-select token, shards from cluster;
+-- The token that its processes know each other by, how many shards it has, and who may start them.
+select token, shards, holder from cluster;
+
+-- name: hold
+-- Lets somebody start the shards from now on, and nobody else.
+update cluster set holder = %s;
 
 -- name: publish
 -- Says where a shard is, unless an owner with a higher epoch, or itself, has done so.

@@ -27,9 +27,10 @@ def locked_requirements() -> list[list[str]]:
 
 
 def declared_requirements() -> list[str]:
-    """What the lock must cover: the runtime and the dev extra."""
+    """What the lock must cover: the runtime, and the extras that the tests use."""
     project = PYPROJECT["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras["cluster"], *extras["dev"]]
 
 
 def goes_into_the_wheel(package: str) -> bool:
