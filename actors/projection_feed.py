@@ -30,8 +30,6 @@ BUSY_S: Final = 0.1
 PACED_LEGS_PER_S: Final = 250_000
 """How fast the projection goes while writers are busy and it is not far behind: commits of the log have to
 wait until PostgreSQL has written what the projection put before them."""
-PACED_LAG_LEGS_MAX: Final = 5_000_000
-"""So far behind, it goes as fast as it can."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 CONFLICTS_MAX: Final = 10
 """In a row. A writer that was deposed may project what it had committed beside its successor, for a while."""
@@ -45,8 +43,9 @@ class ProjectionFeed:
     """Runs one shard's projector. `lag_legs` is how many legs were committed since it began and are not yet
     projected."""
 
-    def __init__(self, projector: ProjectorThread, committed_lsn: int) -> None:
+    def __init__(self, projector: ProjectorThread, committed_lsn: int, unhurried_legs: int) -> None:
         self._projector = projector
+        self._unhurried_legs = unhurried_legs  # further behind than that it goes as fast as it can
         self._queue: deque[Record] = deque()  # consecutive records, the newest is the newest committed one
         self._queued_facts = 0  # in the queue
         self._behind: deque[tuple[int, int]] = deque()  # LSN and legs of records that make up the lag
@@ -178,7 +177,7 @@ class ProjectionFeed:
 
     def _may_wait(self) -> bool:
         wanted = self._closing or self._wanted_lsn > self._projector.handed
-        return self._writers_are_busy() and not wanted and self.lag_legs < PACED_LAG_LEGS_MAX
+        return self._writers_are_busy() and not wanted and self.lag_legs < self._unhurried_legs
 
     def _writers_are_busy(self) -> bool:
         return time.monotonic() - self._added < BUSY_S

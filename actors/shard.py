@@ -85,7 +85,7 @@ class Shard:
             self._mailbox.wake,
             self._fail,
         )
-        self._feed = ProjectionFeed(projector, recovered.lsn)
+        self._feed = ProjectionFeed(projector, recovered.lsn, settings.projection_lag_legs_max // 4)
         self._tail = CommittedTail(index, recovered.lsn)
         self._pages = LogPages(database, index)
         self._swept_at = 0  # when expired holds were last looked for
