@@ -248,9 +248,9 @@ def problem_of(exc: Exception) -> Problem:
         case NotFound():
             return gateway_problem("not_found", f"There is no {exc.what} {exc.key}.")
         case Overloaded():
-            return unavailable("overloaded", str(exc), exc.retry_after_s)
+            return unavailable("overloaded", f"Try again in {exc.retry_after_s} s.", exc.retry_after_s)
         case ShardStopped():
-            return unavailable("shard_stopped", str(exc))
+            return unavailable("shard_stopped", "What was sent may or may not have happened: send it again.")
         case FilterRefused():
             return gateway_problem("invalid_parameter", f"{exc.field}: {exc}.", exc.field)
         case PersistenceError():
