@@ -1,4 +1,5 @@
-"""What can be sent to a shard. A message's weight is how much of a turn it takes."""
+"""What can be sent to a shard. A message's weight is how much of a turn it takes; its `principal`, on whose
+word it comes ("" = nobody asked)."""
 
 from typing import Final, NamedTuple
 
@@ -29,6 +30,7 @@ class PostLegs(NamedTuple):
     """One client's batch of legs. Answer: `LegAnswers`."""
 
     columns: LegColumns
+    principal: str = ""
 
     @property
     def weight(self) -> int:
@@ -41,6 +43,7 @@ class PostBatches(NamedTuple):
 
     columns: LegColumns
     offsets: npt.NDArray[np.int64]
+    principals: tuple[str, ...] = ()  # one for each batch, or none: nobody asked
 
     @property
     def weight(self) -> int:
@@ -68,6 +71,7 @@ class SetGuards(NamedTuple):
     ceiling: int
     if_version: int  # 0 = whatever it is
     request: int = 0  # 0 = it can't be repeated
+    principal: str = ""
 
     @property
     def weight(self) -> int:
@@ -78,6 +82,7 @@ class SubmitMoves(NamedTuple):
     """Commands on Moves, carried out in order. Answer: one `MoveAnswer` each."""
 
     commands: list[MoveCommand]
+    principal: str = ""
 
     @property
     def weight(self) -> int:
@@ -91,6 +96,7 @@ class Claim(NamedTuple):
     key: int
     digest: bytes
     request: int
+    principal: str = ""
 
     @property
     def weight(self) -> int:
@@ -103,6 +109,7 @@ class SubmitParties(NamedTuple):
 
     commands: list[CreateParty | UpdateParty]
     request: int = 0
+    principal: str = ""
 
     @property
     def weight(self) -> int:
@@ -113,6 +120,7 @@ class SubmitThings(NamedTuple):
     """Things to create or change. Answer: one `DirectoryAnswer` each."""
 
     commands: list[CreateThing]
+    principal: str = ""
 
     @property
     def weight(self) -> int:

@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from copy import copy
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -110,6 +111,7 @@ class Engine:
         self._chart = Chart(settings.tenant)
         self.kinds: Mapping[str, CompiledKind] = compile_kinds(STANDARD_KINDS, self._chart)  # by name
         self._shards: list[Door] = []
+        self._principal = ""  # on whose word commands come; "" = nobody asked
 
     @classmethod
     async def open(cls, settings: Settings, clock: Callable[[], int] = time.time_ns) -> "Engine":
@@ -185,9 +187,17 @@ class Engine:
 
     # Commands
 
+    def on_word_of(self, principal: str) -> Self:
+        """This engine, for commands on somebody's word: the log says whose."""
+        if principal == self._principal:
+            return self
+        engine = copy(self)
+        engine._principal = principal
+        return engine
+
     async def claim(self, key: str, digest: bytes, request: int) -> Claimed:
         """Claim a client's own key for a request of that id and content, or learn whose it is."""
-        message = Claim(id_of_text(self.settings.tenant, key), digest, request)
+        message = Claim(id_of_text(self.settings.tenant, key), digest, request, self._principal)
         answer: Claimed = await self._home.send(message)
         return answer
 
@@ -197,7 +207,9 @@ class Engine:
 
     async def change_party(self, command: UpdateParty, request: int = 0) -> DirectoryAnswer:
         """Change a Party. The same request again gets the same answer, whatever has happened since."""
-        answers: list[DirectoryAnswer] = await self._home.send(SubmitParties([command], request))
+        answers: list[DirectoryAnswer] = await self._home.send(
+            SubmitParties([command], request, self._principal)
+        )
         return answers[0]
 
     async def create_things(self, commands: Sequence[CreateThing]) -> list[DirectoryAnswer]:
@@ -229,15 +241,16 @@ class Engine:
             raise InvalidRequest(
                 "legs", f"{len(columns.amount)} legs in a batch", f"1 to {LEGS_PER_BATCH_MAX}"
             )
-        answer: LegAnswers = await self._home.send(PostLegs(columns))
+        answer: LegAnswers = await self._home.send(PostLegs(columns, self._principal))
         return answer
 
     def send_batches(
-        self, columns: LegColumns, offsets: npt.NDArray[np.int64]
+        self, columns: LegColumns, offsets: npt.NDArray[np.int64], principals: tuple[str, ...] = ()
     ) -> "asyncio.Future[LegAnswers]":
-        """Many clients' batches of bare legs, `offsets[k]` to `offsets[k + 1]` each, none of them empty; each
-        is judged by itself. The future has their durable answers. Raises Overloaded or ShardStopped."""
-        return self._home.send(PostBatches(columns, offsets))
+        """Many clients' batches of bare legs, `offsets[k]` to `offsets[k + 1]` each, none of them empty, each
+        on the word of one of `principals`, or without any, on nobody's; each is judged by itself. The future
+        has their durable answers. Raises Overloaded or ShardStopped."""
+        return self._home.send(PostBatches(columns, offsets, principals))
 
     async def create_accounts(self, columns: AccountColumns, keys: list[str] | None = None) -> LegAnswers:
         """One batch of accounts by id, at most 65,536; a durable answer for each."""
@@ -295,6 +308,7 @@ class Engine:
             CEILING_UNSET if ceiling is None else ceiling,
             if_version,
             request,
+            self._principal,
         )
         answer: AccountState = await self._home.send(message)
         return answer
@@ -381,7 +395,7 @@ class Engine:
         except ChartError as exc:
             raise InvalidRequest("key", str(exc)) from exc
 
-    async def _in_messages(self, kind: Callable[[list[Any]], Any], commands: list[Any]) -> list[Any]:
+    async def _in_messages(self, kind: Callable[..., Any], commands: list[Any]) -> list[Any]:
         parts: list[list[Any]] = []
         weight = MESSAGE_WEIGHT_MAX
         for command in commands:
@@ -391,7 +405,7 @@ class Engine:
                 weight = 0
             parts[-1].append(command)
             weight += more
-        sent = self._home.send_all([kind(part) for part in parts])
+        sent = self._home.send_all([kind(part, principal=self._principal) for part in parts])
         return [answer for answers in await asyncio.gather(*sent) for answer in answers]
 
 

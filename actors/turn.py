@@ -8,7 +8,7 @@ the state has forgotten, before the block that needs them.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.answers import AccountState, Claimed, LegAnswers, account_state
+from actors.attribution import Attribution
 from actors.block_builder import BlockBuilder, without_engine_flags
 from actors.commit import Reply
 from actors.errors import InvalidRequest, NotFound, Overloaded
@@ -89,6 +90,7 @@ class _Moved(NamedTuple):
     answers: list[Any]
     at: int
     prepared: Prepared
+    principal: str
 
 
 class _Judged(NamedTuple):
@@ -116,6 +118,8 @@ class Turn:
         self._guards: list[Rows] = []
         self._legs: list[Rows] = []
         self._events: list[Event] = []
+        self._attribution = Attribution()
+        self._principal = ""  # on whose word the message that is being decided came
         self._answers: list[tuple[Letter, Any]] = []
         self._leg_count = 0  # in this turn so far, without the sweep's
         self._captures: list[Letter] = []
@@ -141,11 +145,13 @@ class Turn:
         expired = self._state.ledger.expire(self._now, SWEEP_HOLDS_MAX)
         if len(expired):
             self._legs.append(expired)
-            self._events += self._state.moves.expire(expired)
+            self._attribution.legs("", len(expired))
+            self._add_events(self._state.moves.expire(expired), "")
 
     async def run(self) -> None:
         """Decide all letters. What one of them got wrong is its own answer; the others go on."""
         for letter in self._letters:
+            self._principal = getattr(letter.message, "principal", "")
             try:
                 await self._handlers[type(letter.message)](letter)
             except (InvalidRequest, NotFound, Overloaded) as refusal:
@@ -165,6 +171,7 @@ class Turn:
             guards=self._guards,
             legs=self._legs,
             events=self._events,
+            envelopes=self._attribution.envelopes(self._state.tenant),
         )
 
     def replies(self, lsn: int) -> list[Reply]:
@@ -215,6 +222,8 @@ class Turn:
         waiting, self._in_block = self._in_block, []
         stamps = _Stamps(self._state.ledger.last_timestamp)
         outcome = await self._decide(builder) if len(builder) else None
+        if outcome is not None:
+            self._attribute(waiting, outcome)
         for item in waiting:
             if isinstance(item, _Judged):
                 self._settle(item, outcome, stamps)
@@ -240,6 +249,36 @@ class Turn:
         if len(outcome.facts):
             self._legs.append(outcome.facts)
         return outcome
+
+    def _attribute(self, waiting: "Sequence[_Posted | _Judged]", outcome: LegOutcome) -> None:
+        """Note on whose word each of the block's facts came."""
+        principals = {
+            name
+            for item in waiting
+            for name in (
+                [item.moved.principal] if isinstance(item, _Judged) else _principals_of(item.letter.message)
+            )
+        }
+        if len(principals) == 1:
+            self._attribution.legs(principals.pop(), len(outcome.facts))
+            return
+        made = _MAKES_FACT[outcome.status]
+        for item in waiting:
+            if item.legs is None:
+                continue
+            if isinstance(item, _Judged):
+                self._attribution.legs(item.moved.principal, int(np.count_nonzero(made[item.legs])))
+            elif isinstance(item.letter.message, PostBatches) and item.letter.message.principals:
+                message = item.letter.message
+                self._attribution.batches(message.principals, message.offsets, made[item.legs])
+            else:
+                [principal] = _principals_of(item.letter.message)
+                self._attribution.legs(principal, int(np.count_nonzero(made[item.legs])))
+
+    def _add_events(self, events: Sequence[Event], principal: str) -> None:
+        """Events that happened on somebody's word."""
+        self._events += events
+        self._attribution.events(principal, len(events))
 
     def _answer_legs(
         self, letter: Letter, status: npt.NDArray[np.uint8], timestamp: npt.NDArray[np.int64]
@@ -272,15 +311,15 @@ class Turn:
                     f"{step.leg_count} legs do not fit into this turn; send it again",
                 )
                 step.draft = None
-            self._drafted.append(_Moved(answers, at, step))
+            self._drafted.append(_Moved(answers, at, step, self._principal))
 
     def _settle(self, judged: _Judged, outcome: LegOutcome | None, stamps: "_Stamps") -> None:
         """Let a Move take its step, or not, as its legs were decided."""
-        answers, at, prepared = judged.moved
+        answers, at, prepared, principal = judged.moved
         latest = stamps.latest(outcome) if judged.legs is None else None
         answer, facts = self._state.moves.settle(prepared, outcome, judged.legs, self._now, latest)
         self.results[answer.code or "created"] += 1
-        self._events += facts
+        self._add_events(facts, principal)
         answers[at] = answer
 
     async def _preview(self, letter: Letter) -> None:
@@ -377,7 +416,7 @@ class Turn:
         for command in letter.message.commands:
             answer, fact = submit(command, self._now)
             if fact is not None:
-                self._events.append(fact)
+                self._add_events([fact], self._principal)
             self.results[answer.code or ("exists" if answer.replayed else "created")] += 1
             answers.append(answer)
         self._answers.append((letter, answers))
@@ -387,7 +426,7 @@ class Turn:
 
     async def _claim(self, letter: Letter) -> None:
         await self._flush()
-        key, digest, request = letter.message
+        key, digest, request, _ = letter.message
         stored = await self._answered(key)
         if stored is None:
             self._remember(RequestFact(id_bytes(key), digest, self._now, id_bytes(request)))
@@ -414,7 +453,7 @@ class Turn:
 
     def _remember(self, fact: RequestFact) -> None:
         self._state.moves.remember(fact)
-        self._events.append(fact)
+        self._add_events([fact], self._principal)
 
     async def _answered(self, request: int) -> Remembered | None:
         moves = self._state.moves
@@ -426,6 +465,13 @@ class Turn:
 
     async def _capture(self, letter: Letter) -> None:
         self._captures.append(letter)
+
+
+def _principals_of(message: PostLegs | PostBatches) -> Sequence[str]:
+    """On whose word a message's legs came."""
+    if isinstance(message, PostBatches):
+        return message.principals or [""]
+    return [message.principal]
 
 
 class _Stamps:

@@ -5,6 +5,7 @@ record that says so. In recovery, `replay` applies a record's facts without judg
 same state, array for array.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.directory import Directory
@@ -73,10 +74,12 @@ class ShardState:
         guards: list[Rows],
         legs: list[Rows],
         events: list[Event],
+        envelopes: Sequence[Envelope] = (),
     ) -> Record:
-        """The record that says what a turn decided; it comes right after the last one."""
+        """The record that says what a turn decided; it comes right after the last one. `envelopes` say on
+        whose word; without any, it was on nobody's."""
         facts = joined(legs, LEG_FACT)
-        envelope = Envelope(tenant=self.tenant, leg_count=len(facts), event_first=1, event_count=len(events))
+        nobody = Envelope(tenant=self.tenant, leg_count=len(facts), event_first=1, event_count=len(events))
         return Record(
             shard=shard,
             lsn=self.lsn + 1,
@@ -89,7 +92,7 @@ class ShardState:
             keys=keys,
             guards=joined(guards, GUARD_FACT),
             legs=facts,
-            events=[envelope, *events],
+            events=[*(envelopes or (nobody,)), *events],
         )
 
     def opening_record(self, shard: int, epoch: int, time: int) -> Record:

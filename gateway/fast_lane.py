@@ -75,7 +75,8 @@ class FastLane:
             )
             reply = problem_reply(problem, "POST", path)
         else:
-            reply = await reply_to(self.engine, path, scope["query_string"], body)
+            engine = self.engine.on_word_of(caller_of(scope).principal.name)
+            reply = await reply_to(engine, path, scope["query_string"], body)
         await _send(send, reply)
         self.metrics.answered("POST", path, reply.status, time.perf_counter() - started)
         self.gate.count_write(caller_of(scope), scope["client"], path, reply.status)

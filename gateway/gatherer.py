@@ -31,6 +31,10 @@ class Outcome(NamedTuple):
 class Sender(Protocol):
     """Who posted a batch and waits for the durable answer: one of the two is called, once."""
 
+    @property
+    def principal(self) -> str:
+        """On whose word the batch comes."""
+
     def answered(self, outcome: Outcome) -> None:
         """The batch was judged."""
 
@@ -81,7 +85,8 @@ class Gatherer:
             offsets.append(offsets[-1] + len(batch.legs))
         try:
             columns = columns_of([leg for batch, _ in message for leg in batch.legs], self._assets)
-            sent = self._engine.send_batches(columns, np.array(offsets, np.int64))
+            principals = tuple([sender.principal for sender in senders])
+            sent = self._engine.send_batches(columns, np.array(offsets, np.int64), principals)
         except Exception as error:  # whatever it is, everybody who waits gets an answer
             for sender in senders:
                 sender.failed(error)

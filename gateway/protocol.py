@@ -239,7 +239,13 @@ class ShortCut(HttpToolsProtocol):
     # Answers
 
     async def _bulk(self, body: bytes) -> None:
-        self._reply(await reply_to(self.engine, self._path, self._query, body))
+        engine = self.engine.on_word_of(self.principal)
+        self._reply(await reply_to(engine, self._path, self._query, body))
+
+    @property
+    def principal(self) -> str:
+        """On whose word the request in progress comes."""
+        return self._caller.principal.name
 
     def answered(self, outcome: Outcome) -> None:
         """The gathered legs of the request in progress were judged."""

@@ -50,7 +50,7 @@ from engine.open_holds import HoldPage
 from persistence.recovery import Recovered
 from persistence.verify import Report
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Raised by every change of what is said here."""
 DOCUMENT_DEPTH_MAX: Final = 100
 

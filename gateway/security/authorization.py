@@ -43,7 +43,8 @@ def engine_for(scope: Any, engine: Engine) -> Any:
     """The engine as whoever sends a request may use it."""
     if _template(scope) in PUBLIC_PATHS:
         return engine
-    return confined(engine, caller_of(scope).principal)
+    principal = caller_of(scope).principal
+    return confined(engine.on_word_of(principal.name), principal)
 
 
 def sees_operations(scope: Any) -> bool:

@@ -122,6 +122,7 @@ STATE: Final = (5, {"a": np.arange(5), "big": BIG, "c": {"empty": np.zeros(0, np
 EXAMPLES: Final[list[tuple[Sendable, Any]]] = [
     (PostLegs(LEGS), OF_LEGS),
     (PostBatches(LEGS, np.array([0, 1, 3])), OF_LEGS),
+    (PostBatches(LEGS, np.array([0, 1, 3]), ("till", "ü")), OF_LEGS),
     (CreateAccounts(account_columns(2, id=ids_column([1, BIG])), ["", "L:ü"]), OF_LEGS),
     (SetGuards(BIG, -(2**63), 2**63 - 1, 3, BIG - 1), ACCOUNT),
     (Claim(BIG, b"\x00\xff", BIG - 1), Claimed(request=BIG - 1, digest=b"\xff", replayed=True)),
@@ -281,9 +282,9 @@ def test_buffers_of_a_garbled_parcel_are_passed_over() -> None:
         b"{}",
         b'{"type":"answers","answers":[]}',
         b'{"type":"requests","parcels":[5]}',
-        b'{"type":"requests","parcels":[[1,0,[["PostLegs",[[9,["id"]]]]]]]}',
-        b'{"type":"requests","parcels":[[1,0,[["PostLegs",[[1,["nothing"]]]]]]]}',
-        b'{"type":"requests","parcels":[[1,0,[["PostLegs",[[-1,["id"]]]]]]]}',
+        b'{"type":"requests","parcels":[[1,0,[["PostLegs",[[9,["id"]],""]]]]]}',
+        b'{"type":"requests","parcels":[[1,0,[["PostLegs",[[1,["nothing"]],""]]]]]}',
+        b'{"type":"requests","parcels":[[1,0,[["PostLegs",[[-1,["id"]],""]]]]]}',
         encode_head(Requests([msgspec.Raw(msgspec.json.encode(Parcel(1, 1 << 40, [["Fence", 5]])))])) + b"x",
     ],
 )

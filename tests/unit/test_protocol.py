@@ -47,7 +47,9 @@ class Accepting:
     def asset_number(self, _: str) -> int:
         return 1
 
-    def send_batches(self, columns: LegColumns, _: npt.NDArray[np.int64]) -> "asyncio.Future[LegAnswers]":
+    def send_batches(
+        self, columns: LegColumns, _: npt.NDArray[np.int64], __: tuple[str, ...]
+    ) -> "asyncio.Future[LegAnswers]":
         answer: asyncio.Future[LegAnswers] = asyncio.get_running_loop().create_future()
         self.batches.append((columns, answer))
         return answer
