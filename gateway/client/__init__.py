@@ -25,6 +25,7 @@ from engine.results import Result
 from gateway.client.answers import Answers
 from gateway.client.asynchronous import AsyncClient
 from gateway.client.errors import ClientError, InvalidColumns, RequestRefused, RowsRefused, Unavailable
+from gateway.client.events import AsyncEvents, Event, Events
 from gateway.client.ids import new_account_ids, new_ids, to_ids, to_uuids
 from gateway.client.sync import Client
 from gateway.client.transport import Retry, Transport
@@ -34,8 +35,11 @@ __all__ = [
     "AccountFlag",
     "Answers",
     "AsyncClient",
+    "AsyncEvents",
     "Client",
     "ClientError",
+    "Event",
+    "Events",
     "InvalidColumns",
     "LegFlag",
     "RequestRefused",

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from gateway.client.answers import Answers, joined
 from gateway.client.columns import ACCOUNTS, LEGS, Given
 from gateway.client.core import BATCH_ROWS, Core, Json
+from gateway.client.events import AsyncEvents, Events
 from gateway.client.sync import CONNECTIONS, make_core, rows_or_columns
 from gateway.client.transport import Retry, Transport
 
@@ -113,6 +114,10 @@ class AsyncClient:
     async def step(self, move: str, transition: str, **fields: Any) -> Json:
         """Let a Move take a step."""
         return await self._run(self._core.step, move, transition, fields)
+
+    def events(self, *, after: str = "now", **filters: Any) -> AsyncEvents:
+        """What is committed, as it is, without end. See `Client.events`."""
+        return AsyncEvents(Events(self._core.transport, filters, after))
 
     async def get(self, path: str, **query: Any) -> Json:
         """What any other path answers, such as `/v1/trial-balance`."""

@@ -12,6 +12,7 @@ import numpy as np
 from gateway.client.answers import Answers, joined
 from gateway.client.columns import ACCOUNTS, LEGS, Given
 from gateway.client.core import BATCH_ROWS, Batch, Core, Json
+from gateway.client.events import Events
 from gateway.client.transport import Retry, Transport
 
 CONNECTIONS: Final = 4
@@ -133,6 +134,15 @@ class Client:
     def entries(self, account: str, **query: Any) -> Iterator[Json]:
         """An account's Entries, newest first unless told otherwise, page after page."""
         return self._core.pages(f"/v1/accounts/{account}/entries", query)
+
+    def events(self, *, after: str = "now", **filters: Any) -> Events:
+        """What is committed, as it is: every event after a position, once, in order, without end.
+
+        `after` is the id of an event, `start` or `now`. Filters are `type`, `party`, `account`, `kind` and
+        `asset`, one value or a list. If the connection breaks, or the server restarts, it goes on where it
+        was.
+        """
+        return Events(self._core.transport, filters, after)
 
     def get(self, path: str, **query: Any) -> Json:
         """What any other path answers, such as `/v1/trial-balance`."""

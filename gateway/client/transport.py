@@ -10,11 +10,13 @@ each attempt, is drawn at random so that clients spread out, and is never shorte
 
 import http.client
 import random
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +26,8 @@ from gateway.client.errors import ClientError, RequestRefused, Unavailable
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may do better."""
 _SUCCESS: Final = range(200, 300)
+
+T = TypeVar("T")
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,25 +100,53 @@ class Transport:
     ) -> Response:
         """The answer to a request, sent as often as it takes. Raises RequestRefused or Unavailable."""
         given = {**self._headers, **(headers or {})}
+        (status, found, content), attempts = self._persist(
+            lambda: self._attempt(method, self._prefix + path, body, given)
+        )
+        return Response(status, found, content, attempts)
+
+    def stream(self, path: str, headers: Mapping[str, str], wanted: Callable[[], bool]) -> "Stream":
+        """An answer that goes on, on a connection of its own, asked for as often as it takes while it is
+        wanted. Raises RequestRefused or Unavailable."""
+        given = {**self._headers, **headers}
+        stream, _ = self._persist(lambda: self._begin(self._prefix + path, given), wanted)
+        return stream
+
+    def pause(self, attempt: int) -> None:
+        """Wait as long as after a failed attempt, the first being 1."""
+        self._sleep(self._retry.pause(attempt, 0.0, self._chance))
+
+    def _persist(self, call: Callable[[], T], wanted: Callable[[], bool] = lambda: True) -> tuple[T, int]:
+        """What a call gives, made until there is an answer, and how often it was made. Raises RequestRefused
+        or Unavailable."""
         started = self._clock()
         attempt = 0
         while True:
             attempt += 1
             try:
-                status, found, content = self._attempt(method, self._prefix + path, body, given)
+                return call(), attempt
             except (OSError, http.client.HTTPException) as exc:
                 reason, retry_after_s = f"{type(exc).__name__}: {exc}", 0.0
-            else:
-                if status in _SUCCESS:
-                    return Response(status, found, content, attempt)
-                problem = refusal(status, content)
-                if status not in RETRIED:
-                    raise problem
-                reason, retry_after_s = str(problem), _seconds(found.get("retry-after", ""))
+            except _Refused as refused:
+                if refused.problem.status not in RETRIED:
+                    raise refused.problem from None
+                reason, retry_after_s = str(refused.problem), refused.retry_after_s
             pause_s = self._retry.pause(attempt, retry_after_s, self._chance)
-            if self._clock() + pause_s - started > self._retry.give_up_s:
+            if self._clock() + pause_s - started > self._retry.give_up_s or not wanted():
                 raise Unavailable(reason, attempt)
             self._sleep(pause_s)
+
+    def _begin(self, path: str, headers: Mapping[str, str]) -> "Stream":
+        connection = self._new_connection()
+        try:
+            connection.request("GET", path, None, headers)
+            response = connection.getresponse()
+            if response.status not in _SUCCESS:
+                raise _Refused(response, response.read())
+        except BaseException:
+            connection.close()
+            raise
+        return Stream(connection, response)
 
     def _attempt(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
@@ -132,6 +164,8 @@ class Transport:
             connection.close()
         else:
             self._keep(connection)
+        if response.status not in _SUCCESS:
+            raise _Refused(response, content)
         return response.status, found, content
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -140,6 +174,9 @@ class Transport:
                 raise ClientError("the client has been closed")
             if self._idle:
                 return self._idle.pop()
+        return self._new_connection()
+
+    def _new_connection(self) -> http.client.HTTPConnection:
         if self._tls is not None:
             return http.client.HTTPSConnection(
                 self._host, self._port, timeout=self._timeout_s, context=self._tls
@@ -152,6 +189,39 @@ class Transport:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+class Stream:
+    """An answer that comes bit by bit."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+        self._socket = connection.sock
+
+    def read(self, bytes_max: int) -> bytes:
+        """What has come, at least a byte; waits for it. Nothing at the end. Raises OSError or
+        HTTPException."""
+        return self._response.read1(bytes_max)
+
+    def cut(self) -> None:
+        """Let whoever reads come to an end; from any thread."""
+        with suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the connection; for who reads."""
+        self._response.close()
+        self._connection.close()
+
+
+class _Refused(Exception):  # noqa: N818  # says what happened
+    """An answer that is none: the problem, and how long to wait before another attempt."""
+
+    def __init__(self, response: http.client.HTTPResponse, body: bytes) -> None:
+        super().__init__(response.status)
+        self.problem = refusal(response.status, body)
+        self.retry_after_s = _seconds(response.headers.get("Retry-After", ""))
 
 
 def refusal(status: int, body: bytes) -> RequestRefused:

@@ -150,7 +150,7 @@ async def _open_many(
             "body",
             f"1 to {LEGS_PER_REQUEST_MAX} accounts",
         )
-    assets = asset_numbers(engine, [draft.asset for draft in drafts])
+    assets = await asset_numbers(engine, [draft.asset for draft in drafts])
     await claim_only(engine, key, f"POST {PATH}", drafts)
     outcome = await engine.create_accounts(account_columns_of(drafts, assets))
     statuses, timestamps = outcome.status.tolist(), outcome.timestamp.tolist()

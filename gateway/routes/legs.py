@@ -88,7 +88,7 @@ async def post_legs(
             "body",
             f"1 to {LEGS_PER_REQUEST_MAX} legs",
         )
-    assets = asset_numbers(engine, [draft.asset for draft in drafts], alone=drafts is not data)
+    assets = await asset_numbers(engine, [draft.asset for draft in drafts], alone=drafts is not data)
     await claim_only(engine, key, f"POST {PATH}", data)
     outcome = await engine.post_legs(columns_of(drafts, assets))
     statuses, timestamps = outcome.status.tolist(), outcome.timestamp.tolist()

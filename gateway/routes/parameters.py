@@ -55,11 +55,14 @@ def _new_id(bucket: int) -> int:
     return uuid7(time.time_ns() // NANOSECONDS_PER_MILLISECOND, bucket, secrets.randbits(62))
 
 
-def asset_numbers(engine: Engine, codes: Sequence[str | None], *, alone: bool = False) -> dict[str, int]:
+async def asset_numbers(
+    engine: Engine, codes: Sequence[str | None], *, alone: bool = False
+) -> dict[str, int]:
     """The numbers of the asset codes of a body's items, or of a body that is one item `alone`.
 
     Raises Problem for a code that no Thing has.
     """
+    await engine.know_assets({code for code in codes if code is not None})
     numbers: dict[str, int] = {}
     for index, code in enumerate(codes):
         if code is not None and code not in numbers:

@@ -85,6 +85,7 @@ async def create_thing(
 )
 async def read_thing(code: FromPath[str], engine: EngineOf, wait_lsn: WaitLsn = None) -> Answer[ThingView]:
     """By its code."""
+    await engine.know_assets([code])
     try:
         number = engine.asset_number(code)
     except InvalidRequest as exc:

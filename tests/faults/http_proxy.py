@@ -46,6 +46,13 @@ class HttpProxy:
         """Let the next answers go astray, and their connections with them."""
         self._to_lose = count
 
+    async def cut(self) -> None:
+        """Break all connections."""
+        broken = list(self._connections)
+        for connection in broken:
+            connection.cancel()
+        await asyncio.gather(*broken, return_exceptions=True)
+
     async def answered(self, count: int) -> None:
         """Wait until so many answers have been forwarded in all."""
         async with self._answered:
