@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 
 from actors.process_memory import give_memory_back
 from actors.settings import Settings
+from gateway.export_commands import export, import_
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind, is_loopback
 from gateway.logs import configure_logs
 from gateway.options import (
@@ -87,6 +88,8 @@ app = typer.Typer(
 
 app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
 app.add_typer(audit, name="audit", help="Show and verify the audit log.")
+app.command("export")(export)
+app.command("import")(import_)
 
 
 def _print_version(wanted: bool) -> None:

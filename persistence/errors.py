@@ -179,3 +179,11 @@ class SnapshotTooEarly(PersistenceError):
         super().__init__(message)
         self.shard = shard
         self.lsn = lsn
+
+
+class ExportRefused(PersistenceError):
+    """An export that is not what was written, or that can't be made or used here; `path` says which file."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path

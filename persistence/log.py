@@ -277,7 +277,7 @@ class Log:
     async def _copy(self, records: Sequence[Entry]) -> None:
         async with self._writer.session.cursor() as cursor:
             async with cursor.copy(_SQL["append"]) as copy:
-                for block in _copy_blocks(self.shard, records):
+                for block in copy_blocks(self.shard, records):
                     await copy.write(block)
             assert cursor.rowcount == len(records)
 
@@ -386,9 +386,11 @@ def _values(shard: int, record: Entry) -> tuple[bytes, ...]:
     return _SHARD.pack(shard), _POSITION.pack(lsn), _POSITION.pack(epoch), payload
 
 
-def _copy_blocks(shard: int, records: Sequence[Entry]) -> Iterator[bytes]:
+def copy_blocks(
+    shard: int, records: Sequence[Entry], header: bytes = _HEADER, trailer: bytes = _TRAILER
+) -> Iterator[bytes]:
     """The records in the COPY BINARY format; small ones are joined, large payloads are not copied."""
-    pending, pending_bytes = [_HEADER], 0
+    pending, pending_bytes = [header], 0
     for lsn, epoch, payload in records:
         pending.append(_ROW.pack(4, 2, shard, 8, lsn, 8, epoch, len(payload)))
         if len(payload) > _JOINED_BYTES_MAX:
@@ -401,5 +403,5 @@ def _copy_blocks(shard: int, records: Sequence[Entry]) -> Iterator[bytes]:
             if pending_bytes > _JOINED_BYTES_MAX:
                 yield b"".join(pending)
                 pending, pending_bytes = [], 0
-    pending.append(_TRAILER)
+    pending.append(trailer)
     yield b"".join(pending)

@@ -32,11 +32,11 @@ _RawRow = tuple[int, int, bytes]
 
 
 class Logged(NamedTuple):
-    """A record of the log, where it stands with the hash that the next one carries, and its size in bytes."""
+    """A record of the log, where it stands with the hash that the next one carries, and its bytes."""
 
     record: Record
     head: Head
-    size: int
+    payload: bytes
 
 
 class LogReader:
@@ -122,7 +122,7 @@ def linked(shard: int, at: Head, row: _RawRow) -> Logged:
         raise LogDamaged(f"record {lsn} is of epoch {epoch}, after epoch {at.epoch}", shard, lsn)
     if at.chain and record.previous != at.chain:
         raise LogDamaged(f"record {lsn} is not chained to the record before it", shard, lsn)
-    return Logged(record, Head(lsn, epoch, chain_hash(payload)), len(payload))
+    return Logged(record, Head(lsn, epoch, chain_hash(payload)), payload)
 
 
 def _row(message: bytes) -> _RawRow:

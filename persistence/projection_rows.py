@@ -150,7 +150,7 @@ def event_rows(record: Record) -> EventRows:
     for index, event in enumerate(record.events):
         if isinstance(event, Envelope):
             continue
-        envelope = _covering(envelopes, index)
+        envelope = covering(envelopes, index)
         if isinstance(event, MoveFact):
             if event.accepted:
                 rows.moves.append(_move_fields(record, event, envelope))
@@ -186,7 +186,8 @@ def fold_parties(records: Sequence[EventRows]) -> list[Fields]:
 _NOBODY: Final = Envelope(tenant="")
 
 
-def _covering(envelopes: list[Envelope], index: int) -> Envelope:
+def covering(envelopes: list[Envelope], index: int) -> Envelope:
+    """On whose word the event at `index` of a record came."""
     for envelope in envelopes:
         if envelope.event_first <= index < envelope.event_first + envelope.event_count:
             return envelope

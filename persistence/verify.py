@@ -43,6 +43,7 @@ from persistence.projection_rows import (
 from persistence.recovery import Replayable
 from persistence.snapshot_codec import CorruptSnapshot, State
 from persistence.snapshots import Manifest
+from persistence.sums import run_sums
 from persistence.table_streams import Stream, TableStreams
 
 PROBLEMS_MAX: Final = 100
@@ -212,8 +213,8 @@ class _Verification:
         accounts = accounts[np.argsort(accounts["asset"], kind="stable")]
         assets, starts = np.unique(accounts["asset"], return_index=True)
         for kind in ("posted", "pending"):
-            debits = _sums(accounts[f"debits_{kind}"], starts)
-            credits_ = _sums(accounts[f"credits_{kind}"], starts)
+            debits = run_sums(accounts[f"debits_{kind}"], starts)
+            credits_ = run_sums(accounts[f"credits_{kind}"], starts)
             for asset, debit, credit in zip(assets.tolist(), debits, credits_, strict=True):
                 if debit != credit:
                     self.problem(f"asset {asset}: {debit} {kind} on the debit side, {credit} on the other")
@@ -395,15 +396,6 @@ def _first_difference(expected: memoryview, found: bytes, size: int) -> int:
     theirs = np.frombuffer(found, np.uint8, rows * size).reshape(rows, size)
     wrong = np.flatnonzero((ours != theirs).any(axis=1))
     return int(wrong[0]) if wrong.size else rows
-
-
-def _sums(values: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> list[int]:
-    """Sums of runs of values, which may be too large for 64 bits."""
-    if len(values) == 0:
-        return []
-    low = np.add.reduceat(values & 0xFFFFFFFF, starts).tolist()
-    high = np.add.reduceat(values >> 32, starts).tolist()
-    return [(h << 32) + n for h, n in zip(high, low, strict=True)]
 
 
 def _burnt_key(shard: int, fact: np.void) -> bytes:

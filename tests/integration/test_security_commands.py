@@ -1,5 +1,6 @@
 """`tessera keys`, `tessera audit`, and what `tessera serve` asks of an address that others can reach."""
 
+import asyncio
 import json
 import re
 import ssl
@@ -37,6 +38,10 @@ class Commands:
         done = self.run(*arguments, "--json")
         assert done.exit_code == code, done.stderr
         return json.loads(done.stdout)
+
+    async def in_thread(self, *arguments: str, code: ExitCode = ExitCode.OK) -> Any:
+        """What a command says that starts an event loop of its own."""
+        return await asyncio.to_thread(self.said, *arguments, code=code)
 
 
 @pytest.fixture(autouse=True)
