@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
+from functools import cached_property, partial
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from actors.messages import (
     Claim,
     CreateAccounts,
     Fence,
+    Message,
     PostBatches,
     PostLegs,
     Preview,
@@ -40,6 +42,7 @@ from actors.messages import (
     move_weight,
 )
 from actors.metrics import EngineMetrics
+from actors.router import Router, in_messages
 from actors.settings import Settings
 from actors.shard import Shard
 from engine.chart import AccountSpec, Chart, ChartError
@@ -53,7 +56,7 @@ from engine.commands import (
     NextSteps,
     UpdateParty,
 )
-from engine.ids import id_of_text
+from engine.ids import bucket_of_account, id_of_text
 from engine.kinds import CompiledKind, compile_kinds
 from engine.layout import (
     AMOUNT_MAX,
@@ -65,16 +68,16 @@ from engine.layout import (
     ids_column,
 )
 from engine.open_holds import HoldFilter, HoldPage
+from engine.placement import ONE_SHARD, Placement
 from engine.standard_kinds import STANDARD_KINDS
-from persistence import schema
+from persistence import placement, schema
 from persistence.database import Database
 from persistence.queries import Queries
-from persistence.recovery import Recovered
-from persistence.verify import Report
+from persistence.recovery import Recovered, recovered_together
+from persistence.verify import Report, merged
 
-MESSAGE_WEIGHT_MAX: Final = 16_384
-"""Longer lists of commands are sent as several messages."""
 LEGS_PER_BATCH_MAX: Final = 65_536
+_UNSTRIPED: Final = "an account that is one row, such as one of a Party, for guards and roll-ups"
 
 _T = TypeVar("_T")
 
@@ -108,6 +111,7 @@ class Engine:
         self.metrics = metrics
         self.queries = Queries(database)  # history, search and reports, over the projection
         self._database = database
+        self._placement = ONE_SHARD
         self._chart = Chart(settings.tenant)
         self.kinds: Mapping[str, CompiledKind] = compile_kinds(STANDARD_KINDS, self._chart)  # by name
         self._shards: list[Door] = []
@@ -121,7 +125,8 @@ class Engine:
         engine = cls(settings, database, EngineMetrics())
         try:
             await schema.migrate(database)
-            engine._shards.append(await Shard.open(0, settings, database, engine.metrics.shard(0), clock))
+            engine._live_on(await placement.agreed(database, settings.shards))
+            await engine._open_shards(clock)
         except BaseException:
             await asyncio.to_thread(database.stop)
             raise
@@ -139,18 +144,51 @@ class Engine:
         finally:
             await engine.close()
 
+    def _live_on(self, placement: Placement) -> None:
+        """Take note of where things are; before the first command."""
+        self._placement = placement
+        self._chart = Chart(self.settings.tenant, placement=placement)
+        self.kinds = compile_kinds(STANDARD_KINDS, self._chart)
+
+    async def _open_shards(self, clock: Callable[[], int]) -> None:
+        """Open all shards, or none."""
+        opening = [
+            asyncio.create_task(
+                Shard.open(
+                    index, self.settings, self._database, self.metrics.shard(index), clock, self._placement
+                )
+            )
+            for index in range(self._placement.shards)
+        ]
+        try:
+            await asyncio.wait(opening)
+        except asyncio.CancelledError:
+            for task in opening:
+                task.cancel()
+            await asyncio.wait(opening)
+        opened = [task.result() for task in opening if _error_of(task) is None]
+        self._shards += opened
+        if len(opened) < len(opening):
+            await asyncio.gather(*[shard.close() for shard in opened])
+            raise next(error for error in map(_error_of, opening) if error is not None)
+
     async def close(self) -> None:
         """Answer what waits, let the projection catch up, leave a snapshot, and let go of the database."""
         try:
-            for shard in self._shards:
-                await shard.close()
+            await asyncio.gather(*[shard.close() for shard in self._shards])
         finally:
             await self.queries.close()
             await asyncio.to_thread(self._database.stop)
 
     async def ended(self) -> str:
         """Wait until the engine serves no more; returns why."""
-        return await self._home.end()
+        ends = [asyncio.create_task(shard.end()) for shard in self._shards]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return next(end.result() for end in ends if end.done())
+        finally:
+            for end in ends:
+                end.cancel()
 
     # Handles
 
@@ -198,40 +236,45 @@ class Engine:
     async def claim(self, key: str, digest: bytes, request: int) -> Claimed:
         """Claim a client's own key for a request of that id and content, or learn whose it is."""
         message = Claim(id_of_text(self.settings.tenant, key), digest, request, self._principal)
-        answer: Claimed = await self._home.send(message)
+        answer: Claimed = await self._home_of(message.key).send(message)
         return answer
 
     async def create_parties(self, commands: Sequence[CreateParty | UpdateParty]) -> list[DirectoryAnswer]:
         """Register or change Parties; one durable answer each, in order."""
-        return await self._in_messages(SubmitParties, list(commands))
+        if self._router is not None:
+            return await self._router.parties(self._spoken(SubmitParties), list(commands))
+        return await self._in_messages(SubmitParties, list(commands), _one)
 
     async def change_party(self, command: UpdateParty, request: int = 0) -> DirectoryAnswer:
         """Change a Party. The same request again gets the same answer, whatever has happened since."""
-        answers: list[DirectoryAnswer] = await self._home.send(
-            SubmitParties([command], request, self._principal)
-        )
+        home = self._home if self._router is None else self._shards[self._router.shard_of_party(command)]
+        answers: list[DirectoryAnswer] = await home.send(SubmitParties([command], request, self._principal))
         return answers[0]
 
     async def create_things(self, commands: Sequence[CreateThing]) -> list[DirectoryAnswer]:
         """Add Things to the catalogue; one durable answer each, in order."""
-        return await self._in_messages(SubmitThings, list(commands))
+        return await self._in_messages(SubmitThings, list(commands), _one)
 
     async def submit(self, commands: Sequence[MoveCommand]) -> list[MoveAnswer]:
         """Carry out commands on Moves in order; one durable answer each."""
-        return await self._in_messages(SubmitMoves, list(commands))
+        if self._router is not None:
+            return await self._router.moves(self._spoken(SubmitMoves), list(commands))
+        return await self._in_messages(SubmitMoves, list(commands), move_weight)
 
     async def preview(self, command: MoveCommand) -> MovePreview:
         """The Entries that a command would write now, without writing them."""
-        answer: MovePreview = await self._home.send(Preview(command))
+        answer: MovePreview = await self._home_of(command.id).send(Preview(command))
         return answer
 
     async def next_steps(self, move: int, request: int) -> NextSteps:
         """Where a Move can go from where it stands. `request` is a fresh id at its home, and stays unused."""
-        answer: NextSteps = await self._home.send(ReadSteps(move, request))
+        answer: NextSteps = await self._home_of(move).send(ReadSteps(move, request))
         return answer
 
     async def find_holds(self, wanted: HoldFilter) -> HoldPage:
         """Holds as they are now: open ones that fit, or those with the given ids that are in memory."""
+        if self._router is not None:
+            return await self._router.find_holds(wanted)
         answer: HoldPage = await self._home.send(ReadHolds(wanted))
         return answer
 
@@ -241,6 +284,8 @@ class Engine:
             raise InvalidRequest(
                 "legs", f"{len(columns.amount)} legs in a batch", f"1 to {LEGS_PER_BATCH_MAX}"
             )
+        if self._router is not None:
+            return await self._router.legs(columns, None, (self._principal,))
         answer: LegAnswers = await self._home.send(PostLegs(columns, self._principal))
         return answer
 
@@ -250,6 +295,8 @@ class Engine:
         """Many clients' batches of bare legs, `offsets[k]` to `offsets[k + 1]` each, none of them empty, each
         on the word of one of `principals`, or without any, on nobody's; each is judged by itself. The future
         has their durable answers. Raises Overloaded or ShardStopped."""
+        if self._router is not None:
+            return self._router.legs(columns, offsets, principals)
         return self._home.send(PostBatches(columns, offsets, principals))
 
     async def create_accounts(self, columns: AccountColumns, keys: list[str] | None = None) -> LegAnswers:
@@ -257,6 +304,8 @@ class Engine:
         count = len(columns.asset)
         if not 0 < count <= LEGS_PER_BATCH_MAX:
             raise InvalidRequest("accounts", f"{count} accounts in a batch", f"1 to {LEGS_PER_BATCH_MAX}")
+        if self._router is not None:
+            return await self._router.accounts(columns, keys or [""] * count)
         answer: LegAnswers = await self._home.send(CreateAccounts(columns, keys or [""] * count))
         return answer
 
@@ -266,6 +315,8 @@ class Engine:
         specs = [self._spec(draft.key) for draft in drafts]
         for draft in drafts:
             _check_bounds(draft.floor, draft.ceiling)
+            if self._router is not None:
+                self._check_unstriped(draft)
             if not 0 <= draft.parent < 2**128:
                 raise InvalidRequest("parent", f"{draft.parent} is no id", "the id of a roll-up, or 0")
         ids = [self.account_id(draft.key, draft.asset) for draft in drafts]
@@ -310,13 +361,18 @@ class Engine:
             request,
             self._principal,
         )
-        answer: AccountState = await self._home.send(message)
+        if self._router is not None:
+            await self._check_one_row(account)
+        shard = self._placement.shard_of_account(account)
+        answer: AccountState = await self._shards[shard].send(message)
         return answer
 
     # Reads
 
     async def read_accounts(self, ids: Sequence[int]) -> list[AccountState | None]:
         """Accounts as they are now, None where there is none; they see every command answered before."""
+        if self._router is not None:
+            return await self._router.read_accounts(ids)
         answer: list[AccountState | None] = await self._home.send(ReadAccounts(ids_column(list(ids))))
         return answer
 
@@ -340,8 +396,8 @@ class Engine:
 
     async def fence(self) -> int:
         """The position in the log of everything sent before; it is durable, and the log is ours."""
-        position: int = await self._home.send(Fence())
-        return position
+        positions: list[int] = await asyncio.gather(*[shard.send(Fence()) for shard in self._shards])
+        return max(positions)
 
     async def know_assets(self, codes: Iterable[str]) -> None:
         """Let `asset_number` know these codes if anybody was answered for a Thing that has one."""
@@ -350,39 +406,54 @@ class Engine:
 
     async def wait_projected(self, lsn: int | None = None) -> int:
         """Wait until SQL shows everything up to `lsn`, or everything answered so far; returns up to where."""
+        if self._router is not None:
+            return await self._router.wait_projected(lsn)
         return await self._home.wait_projected(lsn)
 
-    async def capture(self) -> tuple[int, dict[str, Any]]:
-        """A consistent copy of the whole state, and the position in the log that it has."""
-        captured: tuple[int, dict[str, Any]] = await self._home.send(Capture())
+    async def capture(self, shard: int = 0) -> tuple[int, dict[str, Any]]:
+        """A consistent copy of a shard's whole state, and the position in its log that it has."""
+        captured: tuple[int, dict[str, Any]] = await self._door(shard).send(Capture())
         return captured
 
     async def verify(self, progress: Callable[[int], None] | None = None) -> Report:
         """Prove the books: replay the whole log and compare with memory, projection and snapshots."""
-        return await self._home.verify(progress)
+        return merged([await shard.verify(progress) for shard in self._shards])
 
     @property
     def recovery(self) -> Recovered:
         """What opening the engine recovered."""
-        return self._home.recovered
+        return recovered_together([shard.recovered for shard in self._shards])
 
     def health(self) -> Health:
         """How the engine is."""
-        return self._home.health()
+        return self._home.health() if self._router is None else self._router.health()
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date, before they are read."""
-        health = self.health()
-        for name in ("mailbox_weight", "projected_lsn", "projection_lag_legs", "accounts", "open_moves"):
-            self.metrics.gauge(name, health.shard, getattr(health, name))
-        self.metrics.gauge("durable_lsn", health.shard, health.lsn)
-        self.metrics.gauge("serving", health.shard, health.status == "serving")
+        for shard in self._shards:
+            health = shard.health()
+            for name in ("mailbox_weight", "projected_lsn", "projection_lag_legs", "accounts", "open_moves"):
+                self.metrics.gauge(name, health.shard, getattr(health, name))
+            self.metrics.gauge("durable_lsn", health.shard, health.lsn)
+            self.metrics.gauge("serving", health.shard, health.status == "serving")
 
     # Inside
 
     @property
     def _home(self) -> Door:
+        """The shard that has the catalogue, and, where there is one shard, everything."""
         return self._shards[0]
+
+    def _home_of(self, id: int) -> Door:
+        """The shard that a Move or request is at home on."""
+        return self._home if self._router is None else self._shards[self._router.shard_of_id(id)]
+
+    @cached_property
+    def _router(self) -> Router | None:
+        """What splits commands over several shards, None where there is one."""
+        if len(self._shards) == 1:
+            return None
+        return Router(self._shards, self._placement, self.settings.tenant)
 
     def _door(self, shard: int) -> Door:
         if not 0 <= shard < len(self._shards):
@@ -395,18 +466,44 @@ class Engine:
         except ChartError as exc:
             raise InvalidRequest("key", str(exc)) from exc
 
-    async def _in_messages(self, kind: Callable[..., Any], commands: list[Any]) -> list[Any]:
-        parts: list[list[Any]] = []
-        weight = MESSAGE_WEIGHT_MAX
-        for command in commands:
-            more = move_weight(command) if isinstance(command, MoveCommand) else 1
-            if weight + more > MESSAGE_WEIGHT_MAX:
-                parts.append([])
-                weight = 0
-            parts[-1].append(command)
-            weight += more
-        sent = self._home.send_all([kind(part, principal=self._principal) for part in parts])
+    def _check_unstriped(self, draft: AccountDraft) -> None:
+        """Guards and roll-ups need an account that is in one place."""
+        plain = draft.floor is None and draft.ceiling is None and not draft.parent and not draft.rollup
+        if not plain and self._spec(draft.key).striped:
+            raise InvalidRequest(
+                "key", f"{draft.key} has a row on each of {len(self._shards)} shards", _UNSTRIPED
+            )
+
+    async def _check_one_row(self, account: int) -> None:
+        if bucket_of_account(account) not in self._placement.platform_buckets:
+            return
+        await self.wait_projected()
+        for found in await self.queries.accounts([account]):
+            if found.key and self._spec(found.key).striped:
+                raise InvalidRequest(
+                    "account", f"{found.key} has a row on each of {len(self._shards)} shards", _UNSTRIPED
+                )
+
+    def _spoken(self, kind: Callable[..., Message]) -> Callable[[list[Any]], Message]:
+        """What makes messages on the word of whoever this engine works for."""
+        return partial(kind, principal=self._principal)
+
+    async def _in_messages(
+        self, kind: Callable[..., Any], commands: list[Any], weight_of: Callable[[Any], int]
+    ) -> list[Any]:
+        sent = self._home.send_all(
+            [kind(part, principal=self._principal) for part in in_messages(commands, weight_of)]
+        )
         return [answer for answers in await asyncio.gather(*sent) for answer in answers]
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Why a task that is over has no result."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def _one(_command: object) -> int:
+    return 1
 
 
 def _check_bounds(floor: int | None, ceiling: int | None) -> None:

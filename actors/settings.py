@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from engine.placement import SHARDS_MAX
 from persistence.database import DatabaseSettings
 
 DEFAULT_DATA_DIR: Final = Path(".tessera")
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_schema: str = "tessera"
     takeover: bool = False  # end the session of an engine that holds the log, and take its place
     tenant: str = "default"
+    shards: int | None = None  # how many a new database gets; None = 1, or what the database has
     connect_limit_s: float = 30.0  # how long PostgreSQL is tried to be reached
 
     mailbox_messages_max: int = 20_000  # messages that may wait in a shard's mailbox
@@ -59,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.shards is not None and not 0 < self.shards <= SHARDS_MAX:
+            raise ValueError(f"shards must be 1 to {SHARDS_MAX}, not {self.shards}")
         if self.turn_weight_max > TURN_WEIGHT_LIMIT:
             raise ValueError(
                 f"turn_weight_max must be at most {TURN_WEIGHT_LIMIT}, not {self.turn_weight_max}"

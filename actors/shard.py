@@ -30,8 +30,10 @@ from actors.metrics import ShardMetrics
 from actors.projection_feed import ProjectionFeed
 from actors.projector_thread import ProjectorThread
 from actors.settings import Settings
+from actors.sharded_turn import ShardedTurn
 from actors.turn import Turn
 from engine.ledger import LedgerConfig, WindowFull
+from engine.placement import ONE_SHARD, Placement
 from engine.record import Record, chain_hash, encode
 from engine.shard_state import ShardState
 from persistence import recovery, snapshots
@@ -101,12 +103,13 @@ class Shard:
         database: Database,
         metrics: ShardMetrics,
         clock: Callable[[], int] = time.time_ns,
+        placement: Placement = ONE_SHARD,
     ) -> "Shard":
         """Become the shard's only writer, recover its state, and serve. Raises PersistenceError."""
         log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
         projector = ProjectorThread(Projector(database, index))
         try:
-            state = empty_state(settings)
+            state = empty_state(settings, placement, index)
             recovered = await asyncio.to_thread(recovery.recover, database, index, state)
             state.chain = recovered.chain
             await projector.start()
@@ -203,7 +206,7 @@ class Shard:
         """Replay the whole log and compare with memory, projection and snapshots."""
         live: tuple[int, dict[str, Any]] = await self.send(Capture())
         await self.wait_projected(live[0])
-        return await verify(self._database, self.index, lambda: empty_state(self._settings), live, progress)
+        return await verify(self._database, self.index, self._empty_state, live, progress)
 
     def health(self) -> Health:
         """How it is."""
@@ -293,7 +296,8 @@ class Shard:
             self._refuse(letters, refusal)
             return
         now = max(self._clock(), self._state.time)
-        turn = Turn(self._state, self._lookups, now, letters)
+        kind = Turn if self._state.placement.shards == 1 else ShardedTurn
+        turn = kind(self._state, self._lookups, now, letters)
         if now - self._swept_at >= self._settings.sweep_interval_ns:
             self._swept_at = now
             turn.sweep()
@@ -363,12 +367,13 @@ class Shard:
 
     # Snapshots
 
+    def _empty_state(self) -> ShardState:
+        return empty_state(self._settings, self._state.placement, self.index)
+
     async def _follow(self) -> None:
         """Build a snapshot from the committed log, beside the running shard."""
         try:
-            await asyncio.to_thread(
-                recovery.build_snapshot, self._database, self.index, empty_state(self._settings)
-            )
+            await asyncio.to_thread(recovery.build_snapshot, self._database, self.index, self._empty_state())
         except LogDamaged as failure:
             self._fail(failure)
         except PersistenceError as exc:
@@ -387,11 +392,11 @@ class Shard:
             _log.warning("no snapshot: the next start replays the log", shard=self.index, error=str(exc))
 
 
-def empty_state(settings: Settings) -> ShardState:
+def empty_state(settings: Settings, placement: Placement = ONE_SHARD, shard: int = 0) -> ShardState:
     """The state of a shard that has seen nothing, with room as the settings say."""
     config = LedgerConfig(
         ids_per_generation=settings.ids_per_generation,
         generations_max=settings.generations_max,
         hash_seed=secrets.randbits(64),
     )
-    return ShardState(settings.tenant, config)
+    return ShardState(settings.tenant, config, placement, shard)

@@ -41,7 +41,7 @@ from engine import open_holds
 from engine.commands import DirectoryAnswer, MoveAnswer, MoveCommand, Refusal
 from engine.facts import Event, RequestFact
 from engine.ids import id_bytes, id_from_bytes
-from engine.layout import ids_column
+from engine.layout import AccountColumns, LegColumns, ids_column
 from engine.ledger import LegOutcome, LoadedLegs
 from engine.moves import Deferred, LoadedRequests, UnknownRequests
 from engine.next_steps import next_steps
@@ -183,7 +183,7 @@ class Turn:
     # Legs
 
     async def _post_legs(self, letter: Letter) -> None:
-        columns = without_engine_flags(letter.message.columns)
+        columns = self._legs_of(letter)
         if not self._room_for(len(columns.amount)):
             raise Overloaded("the turn is full", RETRY_AFTER_S)
         self._compile_moves()
@@ -191,11 +191,15 @@ class Turn:
 
     async def _post_batches(self, letter: Letter) -> None:
         message: PostBatches = letter.message
-        columns = without_engine_flags(message.columns)
+        columns = self._legs_of(letter)
         if not self._room_for(len(columns.amount)):
             raise Overloaded("the turn is full", RETRY_AFTER_S)
         self._compile_moves()
         self._in_block.append(_Posted(letter, self._block.add_batches(columns, message.offsets)))
+
+    def _legs_of(self, letter: Letter) -> LegColumns:
+        """The legs in a letter, as the kernel may take them."""
+        return without_engine_flags(letter.message.columns)
 
     def _room_for(self, legs: int) -> bool:
         """Whether so many more legs fit into this turn; if so they are counted."""
@@ -345,12 +349,17 @@ class Turn:
 
     async def _create_accounts(self, letter: Letter) -> None:
         await self._flush()
-        columns, keys = letter.message
+        columns, keys = self._accounts_of(letter), letter.message.keys
         outcome = self._state.ledger.create_accounts(columns, np.array([0, len(keys)], np.int64), self._now)
         if len(outcome.facts):
             self._accounts.append(outcome.facts)
             self._keys += [keys[at] for at in outcome.indices.tolist()]
         self._answer_legs(letter, outcome.status, outcome.timestamp)
+
+    def _accounts_of(self, letter: Letter) -> AccountColumns:
+        """The accounts in a letter, as the kernel may take them."""
+        columns: AccountColumns = letter.message.columns
+        return columns
 
     async def _set_guards(self, letter: Letter) -> None:
         await self._flush()

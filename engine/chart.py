@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from engine import ids
 from engine.layout import CEILING_UNSET, FLOOR_UNSET
+from engine.placement import ONE_SHARD, Placement
 
 KEY_LENGTH_MAX: Final = 200
 KEY_PARTS_MAX: Final = 6
@@ -65,6 +66,8 @@ CLASSES: Final[Mapping[str, AccountClass]] = {
 }
 
 
+PAIR_CLASS: Final = "C"
+"""Accounts C:{other} of each shard, by which its own books balance; see engine.crossing."""
 _DEBIT_NORMAL: Final = frozenset(item.code for item in CLASSES.values() if not item.credit_normal)
 
 
@@ -126,6 +129,7 @@ class AccountSpec(NamedTuple):
     code: int
     floor: int  # kernel terms
     ceiling: int
+    striped: bool = False  # every shard has a row of it, and its balance is their sum
 
 
 OPEN: Final = Guards()
@@ -212,10 +216,15 @@ class Chart:
     """The accounts of one tenant: from keys to ids, guards and owners. It holds no state but a cache."""
 
     def __init__(
-        self, tenant: str, rules: Mapping[str, Rule] = STANDARD_RULES, platform_bucket: int = 0
+        self,
+        tenant: str,
+        rules: Mapping[str, Rule] = STANDARD_RULES,
+        platform_bucket: int = 0,
+        placement: Placement = ONE_SHARD,
     ) -> None:
         self.tenant = tenant
-        self.platform_bucket = platform_bucket  # where this shard keeps its row of the platform's accounts
+        self.platform_bucket = platform_bucket  # where this shard keeps its rows of striped accounts
+        self._placement = placement
         self._rules = rules
         self._ready: dict[str, AccountSpec] = {}  # specs by key, bounded by CACHED_ACCOUNTS_MAX
 
@@ -233,11 +242,16 @@ class Chart:
         if (ready := self._ready.get(key)) is not None:
             return ready
         parsed = parse_key(key)
+        if parsed.klass.letter == PAIR_CLASS:
+            raise ChartError(key, "accounts of pairs of shards are the engine's own")
         rule = self.rule(parsed)
-        bucket, party = self._home(key, parsed, rule.owner)
+        home, party = self._home(key, parsed, rule.owner)
+        striped = home is None and rule.guards == OPEN
+        if home is None:
+            home = self.platform_bucket if striped else self._bucket_of_subject(parsed)
         floor, ceiling = rule.guards.in_kernel_terms(parsed.klass.credit_normal)
         hash = ids.key_hash(self.tenant, key)
-        spec = AccountSpec(key, hash, bucket, party, parsed.klass.code, floor, ceiling)
+        spec = AccountSpec(key, hash, home, party, parsed.klass.code, floor, ceiling, striped)
         if len(self._ready) >= CACHED_ACCOUNTS_MAX:
             self._ready.clear()
         self._ready[key] = spec
@@ -247,15 +261,15 @@ class Chart:
         """The id of the account that a key and an asset name. Raises ChartError."""
         return ids.account_id(self.account(key).bucket, self.tenant, key, asset)
 
-    def _home(self, key: str, parsed: ParsedKey, owner: Owner) -> tuple[int, int]:
-        """Bucket and Party of the owner."""
+    def _home(self, key: str, parsed: ParsedKey, owner: Owner) -> tuple[int | None, int]:
+        """Bucket and Party of the owner; no bucket if it is the platform."""
         if owner is Owner.PLATFORM:
-            return self.platform_bucket, 0
+            return None, 0
         place = 2 if owner is Owner.SECOND_PARTY else 1
         name = parsed.parts[place][0] if len(parsed.parts) > place else ""
         if ids.UUID_PATTERN.fullmatch(name) is None:
             if owner is Owner.ANY:
-                return self.platform_bucket, 0
+                return None, 0
             needed = "a Move's id" if owner is Owner.MOVE else "a Party's id"
             raise ChartError(
                 key,
@@ -266,6 +280,13 @@ class Chart:
         if owner is Owner.MOVE:
             return ids.bucket_of_id(named), 0
         return ids.bucket_of_party(self.tenant, named), named
+
+    def _bucket_of_subject(self, parsed: ParsedKey) -> int:
+        """Where a guarded account of the platform is: all that one subject has is in one place."""
+        if self._placement.shards == 1:
+            return self.platform_bucket
+        subject = parsed.parts[1][0] if len(parsed.parts) > 1 else parsed.purpose
+        return self._placement.bucket_of_name(self.tenant, subject)
 
 
 def _negated(bound: int | None) -> int | None:

@@ -24,6 +24,7 @@ class Refusal(StrEnum):
     """Why a command was refused before, or besides, the legs it would cause. Names are never reused."""
 
     ID_INVALID = "id_invalid"
+    ID_IN_WRONG_BUCKET = "id_in_wrong_bucket"
     KIND_UNKNOWN = "kind_unknown"
     TRANSITION_UNKNOWN = "transition_unknown"
     FIELD_INVALID = "field_invalid"
@@ -53,6 +54,7 @@ class Refusal(StrEnum):
     TURN_FULL = "turn_full"
     ASSETS_EXHAUSTED = "assets_exhausted"
     MONEY_OF_ANOTHER = "money_of_another"
+    SHARD_UNAVAILABLE = "shard_unavailable"
 
 
 TRANSIENT_CODES: Final = frozenset(

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from engine.chart import Chart, ChartError, Owner, parse_key
+from engine.chart import OPEN, Chart, ChartError, Owner, Rule, parse_key
 from engine.ids import format_id
 from engine.templates import AmountTemplate, KeyTemplate, TemplateError, parse_amount, parse_key_template
 
@@ -364,7 +364,7 @@ def _compile_key(template: KeyTemplate, chart: Chart) -> CompiledKey:
     parsed = parse_key(text)
     purpose = template.pieces[0][2:].partition("/")
     rule = chart.rule(parsed)
-    if rule.owner is Owner.PLATFORM and (len(template.pieces) == 1 or purpose[1]):
+    if rule == Rule(Owner.PLATFORM, OPEN) and (len(template.pieces) == 1 or purpose[1]):
         home = "platform"
     elif not purpose[1]:
         return CompiledKey(template, "")

@@ -43,6 +43,7 @@ from engine.outcomes import (
     opened,
     remembered_of,
 )
+from engine.placement import ONE_SHARD, Placement
 from engine.plans import Plan, new_plan, scope_of
 from engine.posting import Refused, post
 from engine.requests import Digester, Remembered, RequestWindow, reference_hash
@@ -87,8 +88,13 @@ class MoveBook:
         directory: Directory,
         kinds: Iterable[MoveKind] = STANDARD_KINDS,
         chart: Chart | None = None,
+        placement: Placement = ONE_SHARD,
+        shard: int = 0,
     ) -> None:
-        self.chart = Chart(tenant) if chart is None else chart
+        bucket = placement.platform_buckets[shard]
+        self.chart = Chart(tenant, platform_bucket=bucket, placement=placement) if chart is None else chart
+        self._placement = placement
+        self._shard = shard
         self.kinds = compile_kinds(kinds, self.chart)
         self.open: dict[int, OpenMove] = {}  # Moves that have not ended, by id
         self.window = RequestWindow()  # answers to recent requests
@@ -273,6 +279,7 @@ class MoveBook:
             raise Refused(Refusal.MONEY_OF_ANOTHER, "payer: the caller may move the money of one Party only")
         if command.if_version:
             raise Refused(Refusal.FIELD_NOT_ACCEPTED, "if_version: a Move that is created has no version yet")
+        self._check_home(command)
         if command.id in self.open:
             raise Refused(Refusal.EXISTS_WITH_DIFFERENT_CONTENT, "id: a Move has this id already")
         self._check_parties(command)
@@ -310,6 +317,7 @@ class MoveBook:
         return self._drafted(prepared, plan, command.id)
 
     def _step(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
+        self._check_home(command)
         move = self.open.get(command.move)
         if move is None:
             raise self._not_open(command.move, loaded)
@@ -353,8 +361,14 @@ class MoveBook:
             holds = post(step, scope, draft, holds)
         if command.bound_to and (problem := not_given_by(command.bound_to, draft, self.chart)):
             raise Refused(Refusal.MONEY_OF_ANOTHER, problem)
+        if self._placement.shards > 1 and self._goes_elsewhere(draft):
+            raise Refused(Refusal.SHARD_UNAVAILABLE, "its accounts are on several shards")
         prepared.draft, prepared.holds = draft, holds
         return prepared
+
+    def _goes_elsewhere(self, draft: Draft) -> bool:
+        """Whether some of the accounts are on other shards."""
+        return any(self._placement.shard(run.bucket) != self._shard for run in draft.key_runs)
 
     def _plan(self, kind: CompiledKind, state: str, transition: str, creating: bool) -> Plan:
         key = (kind.kind.name, state, transition, creating)
@@ -369,6 +383,20 @@ class MoveBook:
             known = ", ".join(sorted(self.kinds))
             raise Refused(Refusal.KIND_UNKNOWN, f"kind: there is no {name!r}; there are {known}")
         return kind
+
+    def _check_home(self, command: MoveCommand) -> None:
+        """With several shards an id leads to the Move's home, so that it can only ever reach one of them."""
+        if self._placement.shards == 1:
+            return
+        if command.move:
+            home, whose = ids.bucket_of_id(command.move), "its Move"
+        else:
+            home, whose = ids.bucket_of_party(self.chart.tenant, command.payer), "its payer"
+        bucket = ids.bucket_of_id(command.id)
+        if bucket != home:
+            raise Refused(
+                Refusal.ID_IN_WRONG_BUCKET, f"id: is of bucket {bucket}; expected that of {whose}, {home}"
+            )
 
     def _check_parties(self, command: MoveCommand) -> None:
         for field, party in (("payer", command.payer), ("payee", command.payee)):

@@ -94,6 +94,8 @@ class Result(IntEnum):
     PARENT_MUST_BE_ROLLUP = 85
     PARENT_MUST_HAVE_THE_SAME_ASSET = 86
     PARENT_TOO_DEEP = 87
+    # Not judged at all: it may be sent again, with the same id.
+    SHARD_UNAVAILABLE = 90
 
     @property
     def slug(self) -> str:

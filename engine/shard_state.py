@@ -13,6 +13,7 @@ from engine.facts import Envelope, Event, MoveFact, RequestFact
 from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
 from engine.ledger import GENERATIONS_KEPT, Ledger, LedgerConfig
 from engine.moves import MoveBook
+from engine.placement import ONE_SHARD, Placement
 from engine.record import FIRST_CHAIN, Record
 from engine.rows import Rows, joined
 
@@ -24,11 +25,15 @@ class ShardState:
     them knows and sets.
     """
 
-    def __init__(self, tenant: str, config: LedgerConfig) -> None:
+    def __init__(
+        self, tenant: str, config: LedgerConfig, placement: Placement = ONE_SHARD, shard: int = 0
+    ) -> None:
         self.tenant = tenant
+        self.placement = placement
+        self.shard = shard
         self.ledger = Ledger(config)
         self.directory = Directory()
-        self.moves = MoveBook(tenant, self.ledger, self.directory)
+        self.moves = MoveBook(tenant, self.ledger, self.directory, placement=placement, shard=shard)
         self.lsn = 0
         self.epoch = 0
         self.time = 0  # ns

@@ -32,6 +32,7 @@ from gateway.options import (
     DatabaseUrl,
     DataDir,
     ExitCode,
+    Shards,
     Takeover,
     engine_settings,
     print_result,
@@ -146,6 +147,7 @@ def serve(
             "--tls-client-ca", metavar="PEM", help="Ask for client certificates of these authorities."
         ),
     ] = None,
+    shards: Shards = None,
     insecure_listen: Annotated[
         bool,
         typer.Option(
@@ -167,7 +169,7 @@ def serve(
         if not insecure_listen and not is_loopback(host):
             _check_secured(host, security, files)
         give_memory_back()
-        settings = engine_settings(data_dir, database_url, takeover=takeover)
+        settings = engine_settings(data_dir, database_url, takeover=takeover, shards=shards)
         tls = None if files is None else tls_context(files)
         listener = bind(host, port)
         try:

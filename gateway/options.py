@@ -88,6 +88,16 @@ Takeover = Annotated[
     bool,
     typer.Option("--takeover", help="End the session of an engine that holds the database, and replace it."),
 ]
+Shards = Annotated[
+    int | None,
+    typer.Option(
+        "--shards",
+        min=1,
+        metavar="N",
+        help="How many shards a new database gets, for ever.  [default: 1; env: TESSERA_SHARDS]",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

@@ -152,6 +152,10 @@ _CONTENT: Final = frozenset(
 """Refusals for which the request's content is at fault; for the others it is the state of the ledger."""
 
 
+_LATER: Final = frozenset({Refusal.TURN_FULL, Refusal.SHARD_UNAVAILABLE})
+"""Refusals of what was not judged, and may be sent again as it is."""
+
+
 def refusal_status(code: str) -> int:
     """The status of a refusal: 422 for its content, 404 for its Move, 403 for whose money it is, 503 to try
     later, else 409."""
@@ -161,7 +165,7 @@ def refusal_status(code: str) -> int:
         return HTTPStatus.NOT_FOUND
     if code == Refusal.MONEY_OF_ANOTHER:
         return HTTPStatus.FORBIDDEN
-    return HTTPStatus.SERVICE_UNAVAILABLE if code == Refusal.TURN_FULL else HTTPStatus.CONFLICT
+    return HTTPStatus.SERVICE_UNAVAILABLE if code in _LATER else HTTPStatus.CONFLICT
 
 
 _FIELD: Final = re.compile(r"([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)?): ")

@@ -4,18 +4,15 @@ Where no engine runs, one is opened for it, so that recovery is proved as well; 
 the rest. Where one is serving, its log, tables and snapshots are read beside it, without disturbing it."""
 
 import asyncio
-from typing import Final
 
 import msgspec
 
 from actors.runtime import Engine
 from actors.settings import Settings
 from gateway.options import Report
-from persistence import verify
+from persistence import placement, verify
 from persistence.database import Database
 from persistence.errors import LockHeld
-
-SHARD: Final = 0
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +40,9 @@ async def _beside_a_running_engine(settings: Settings, progress: Report) -> veri
     database = Database(settings.database)
     await asyncio.to_thread(database.start)
     try:
-        return await verify.verify(database, SHARD, progress=progress)
+        where = await placement.known(database)
+        shards = range(where.shards)
+        return verify.merged([await verify.verify(database, shard, progress=progress) for shard in shards])
     finally:
         await asyncio.to_thread(database.stop)
 

@@ -7,7 +7,7 @@ All of it may block: give it a thread.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -49,6 +49,17 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     legs: int  # in them
     seconds: float
     rejected: list[str] = []  # why snapshots were passed over
+
+
+def recovered_together(each: Sequence[Recovered]) -> Recovered:
+    """What several shards recovered beside each other. Positions, epoch and hash are those of the first."""
+    return msgspec.structs.replace(
+        each[0],
+        records=sum(one.records for one in each),
+        legs=sum(one.legs for one in each),
+        seconds=max(one.seconds for one in each),
+        rejected=[why for one in each for why in one.rejected],
+    )
 
 
 def recover(

@@ -8,7 +8,8 @@ a running shard is not disturbed."""
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import Any, Final, Protocol
@@ -66,6 +67,23 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     lsn: int
     checked: dict[str, int]
     problems: list[str]
+
+
+def merged(reports: Sequence[Report]) -> Report:
+    """What was found on several shards."""
+    if len(reports) == 1:
+        return reports[0]
+    checked: Counter[str] = Counter()
+    for report in reports:
+        checked.update(report.checked)
+    return Report(
+        ok=all(report.ok for report in reports),
+        lsn=sum(report.lsn for report in reports),
+        checked=dict(checked) | {"shards": len(reports)},
+        problems=[
+            f"shard {shard}: {problem}" for shard, report in enumerate(reports) for problem in report.problems
+        ],
+    )
 
 
 async def verify(

@@ -21,7 +21,7 @@ from actors.cluster.data_server import DataServer
 from actors.cluster.supervision import VERSION, HostStatus, ShardPlan
 from actors.metrics import EngineMetrics
 from actors.shard import Shard
-from persistence import cluster, schema
+from persistence import cluster, placement, schema
 from persistence.cluster import Endpoint
 from persistence.database import Database
 from persistence.errors import DatabaseRefused, PersistenceError
@@ -123,8 +123,10 @@ class ShardHost:
             )
         if found.holder != self._plan.holder:
             raise DatabaseRefused(f"the shards are those of {found.holder!r} now", "settings")
+        where = await placement.agreed(database, found.shards)
         metrics = EngineMetrics().shard(self._plan.shard)
-        return await Shard.open(self._plan.shard, self._settings, database, metrics), found.token
+        shard = await Shard.open(self._plan.shard, self._settings, database, metrics, placement=where)
+        return shard, found.token
 
     async def _serve_shard(self, database: Database, shard: Shard, token: bytes) -> str:
         server = DataServer(shard, token)
