@@ -31,6 +31,18 @@ class ShardStopped(ActorError):  # noqa: N818  # a state of the shard, not a mis
         return f"shard {self.shard} has stopped: {self.reason}"
 
 
+class ClusterRefused(ActorError):  # noqa: N818  # named for what it tells
+    """A cluster can't be run or reached as asked: why, and what to do about it."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason, hint)
+        self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class InvalidRequest(ActorError):  # noqa: N818  # named for the caller
     """The request itself is wrong and changed nothing; `where` names the field, `accepted` what would be
     accepted."""

@@ -312,6 +312,7 @@ class Engine:
     async def open_accounts(self, drafts: Sequence[AccountDraft]) -> list[AccountOpened]:
         """Open accounts by key; each is answered, and one that is there already with the same content
         `exists`."""
+        await self.know_assets({draft.asset for draft in drafts})
         specs = [self._spec(draft.key) for draft in drafts]
         for draft in drafts:
             _check_bounds(draft.floor, draft.ceiling)

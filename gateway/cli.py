@@ -9,7 +9,8 @@ import logging
 import os
 import socket
 import ssl
-from functools import cache
+from enum import StrEnum
+from functools import cache, partial
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -21,8 +22,10 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from actors.cluster.supervision import RayOptions
 from actors.process_memory import give_memory_back
 from actors.settings import Settings
+from gateway.cluster_commands import cluster
 from gateway.export_commands import export, import_
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind, is_loopback
 from gateway.logs import configure_logs
@@ -46,8 +49,17 @@ from gateway.security.tls import TlsFiles, tls_context
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
-    from gateway.server import HttpServer
+    from gateway.server import HttpServer, OpenEngine
     from gateway.verification import Verdict
+
+
+class Runtime(StrEnum):
+    """Where shards are hosted."""
+
+    LOCAL = "local"  # in this process
+    RAY = "ray"  # on a Ray cluster, started and kept running from here
+    REMOTE = "remote"  # in a cluster that somebody else keeps running
+
 
 COMMAND_GROUP: Final = "tessera.commands"
 
@@ -88,6 +100,7 @@ app = typer.Typer(
 
 
 app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
+app.add_typer(cluster, name="cluster", help="Run nodes of a cluster; show, move and stop its shards.")
 app.add_typer(audit, name="audit", help="Show and verify the audit log.")
 app.command("export")(export)
 app.command("import")(import_)
@@ -110,7 +123,7 @@ def root(
 
     Exit codes: 0 all well, 1 something is wrong, 2 options that make no sense, 3 port in use, 4 database
     unreachable, 5 database of a newer version, 6 database held by another engine, 7 data directory unusable,
-    8 the engine stopped itself, 9 the database refused, 10 bad input file.
+    8 the engine stopped itself, 9 the database refused, 10 bad input file, 11 cluster refused.
     """
     configure_logs(logging.DEBUG if verbose else logging.INFO)
 
@@ -147,7 +160,6 @@ def serve(
             "--tls-client-ca", metavar="PEM", help="Ask for client certificates of these authorities."
         ),
     ] = None,
-    shards: Shards = None,
     insecure_listen: Annotated[
         bool,
         typer.Option(
@@ -155,6 +167,33 @@ def serve(
             help="Allow an address that other machines can reach without asking for keys, or without TLS.",
         ),
     ] = False,
+    runtime: Annotated[
+        Runtime,
+        typer.Option(
+            help="Where the shards are: in this process (local), on a Ray cluster that is started and kept "
+            "running from here (ray), or in a cluster that somebody else keeps running (remote)."
+        ),
+    ] = Runtime.LOCAL,
+    shards: Shards = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            help="With ray: where Ray's head is.  [default: a head of our own, on this machine]",
+            show_default=False,
+        ),
+    ] = None,
+    first_port: Annotated[
+        int | None,
+        typer.Option(
+            "--first-port",
+            min=1024,
+            max=65535,
+            help="With ray: shard n listens for gateways at this port + n.  [default: any free one]",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the engine and serve it over HTTP until SIGINT or SIGTERM.
@@ -168,14 +207,28 @@ def serve(
         files = _tls_files(tls_cert, tls_key, tls_client_ca)
         if not insecure_listen and not is_loopback(host):
             _check_secured(host, security, files)
+        ray = _ray_options(runtime, address, first_port)
         give_memory_back()
         settings = engine_settings(data_dir, database_url, takeover=takeover, shards=shards)
         tls = None if files is None else tls_context(files)
         listener = bind(host, port)
         try:
-            run(_serve(settings, listener, security, tls, as_json))
+            run(_serve(settings, runtime, ray, listener, security, tls, as_json))
         finally:
             listener.close()
+
+
+def _ray_options(runtime: Runtime, address: str | None, first_port: int | None) -> RayOptions:
+    """How Ray runs the shards, if it does. Raises CommandFailed for options that don't go together."""
+    if runtime is not Runtime.RAY:
+        for name, given in (("--address", address), ("--first-port", first_port)):
+            if given is not None:
+                raise CommandFailed(
+                    ExitCode.USAGE,
+                    f"{name} says how Ray runs shards, and these are {runtime}.",
+                    f"Leave {name} out, or say --runtime ray.",
+                )
+    return RayOptions(address=address, first_port=first_port or 0)
 
 
 def _security(auth: bool, rate: int | None) -> SecuritySettings:
@@ -224,6 +277,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
 async def _serve(
     settings: Settings,
+    runtime: Runtime,
+    ray: RayOptions,
     listener: socket.socket,
     security: SecuritySettings,
     tls: ssl.SSLContext | None,
@@ -244,7 +299,22 @@ async def _serve(
         )
         print_result(served, _show_served, as_json=as_json)
 
-    await serve_engine(settings, listener, announce, security, tls)
+    await serve_engine(settings, _opening(runtime, ray), listener, announce, security, tls)
+
+
+def _opening(runtime: Runtime, ray: RayOptions) -> "OpenEngine":
+    """How the engine is opened."""
+    from actors.cluster.engine import ClusterEngine  # noqa: PLC0415  # imports the kernel: slow
+    from actors.cluster.ray_runtime import RayRuntime  # noqa: PLC0415  # as above
+    from actors.runtime import Engine  # noqa: PLC0415  # as above
+
+    match runtime:
+        case Runtime.LOCAL:
+            return Engine.open
+        case Runtime.RAY:
+            return partial(RayRuntime.open_runtime, options=ray)
+        case Runtime.REMOTE:
+            return ClusterEngine.connect
 
 
 def _show_served(served: Served, console: Console) -> None:

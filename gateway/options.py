@@ -23,7 +23,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from actors.errors import ActorError, ShardStopped
+from actors.errors import ActorError, ClusterRefused, ShardStopped
 from actors.settings import DEFAULT_DATA_DIR, Settings
 from persistence.errors import (
     DatabaseUnreachable,
@@ -50,6 +50,7 @@ class ExitCode(IntEnum):
     STOPPED = 8  # the engine stopped itself while serving
     DATABASE = 9  # PostgreSQL refused, or the database must not be used
     BAD_INPUT = 10  # a file or its content
+    CLUSTER = 11  # Ray can't be reached, or the cluster can't be run as asked
     INTERRUPTED = 130
 
 
@@ -171,6 +172,8 @@ def failure_of(exc: CommandFailed | ActorError | PersistenceError) -> CommandFai
             return CommandFailed(ExitCode.DATABASE, str(exc))
         case ShardStopped():
             return CommandFailed(ExitCode.STOPPED, str(exc))
+        case ClusterRefused():
+            return CommandFailed(ExitCode.CLUSTER, f"{exc.reason.rstrip('.')}.", exc.hint)
         case _:
             return CommandFailed(ExitCode.FAILED, str(exc))
 

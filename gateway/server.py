@@ -12,9 +12,9 @@ import gc
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import uvicorn
 
@@ -36,6 +36,8 @@ DRAIN_S: Final = 30
 """How long requests already taken may need after the signal to stop."""
 WATCH_S: Final = 1.0
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+OpenEngine: TypeAlias = Callable[[Settings], Coroutine[Any, Any, Engine]]
 
 
 class HttpServer(uvicorn.Server):
@@ -122,6 +124,7 @@ async def _watch(engine: Engine) -> None:
 
 async def serve(
     settings: Settings,
+    open_engine: OpenEngine,
     listener: socket.socket,
     announce: Callable[[Engine, HttpServer], None],
     security: SecuritySettings | None = None,
@@ -130,7 +133,7 @@ async def serve(
     """Open the engine and serve until a signal says stop. Raises ShardStopped if the engine ends itself."""
     stop = asyncio.Event()
     with stopping_on_signals(stop):
-        opening = asyncio.create_task(Engine.open(settings), name="engine-open")
+        opening = asyncio.create_task(open_engine(settings), name="engine-open")
         await first_of(opening, stop.wait())
         if not opening.done():
             opening.cancel()

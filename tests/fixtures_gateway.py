@@ -24,6 +24,7 @@ from gateway.events.streams import StreamSettings
 from gateway.listener import bind
 from gateway.server import serving
 from persistence.embedded import EmbeddedServer
+from tests.fixtures_cluster import engine_on
 from tests.fixtures_postgres import TEMPLATE
 
 START_S: Final = 120
@@ -34,8 +35,9 @@ _numbers = itertools.count(1)
 class RunningGateway:
     """An engine and its HTTP server in a thread with an event loop of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, runtime: str = "local") -> None:
         self._settings = settings
+        self._runtime = runtime  # see `engine_on`
         self._started = threading.Event()
         self._stop: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
@@ -91,7 +93,7 @@ class RunningGateway:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with (
-            Engine.running(self._settings) as self.engine,
+            engine_on(self._runtime, self._settings) as self.engine,
             serving(self.engine, bind("127.0.0.1", 0)) as server,
         ):
             self.url = server.url
@@ -159,9 +161,11 @@ def spare_databases(postgres_server: EmbeddedServer) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def gateway(spare_databases: Any) -> Iterator[RunningGateway]:
-    """An engine behind HTTP, with pounds."""
-    with RunningGateway(Settings(database_url=spare_databases())) as running:
+def gateway(spare_databases: Any, request: pytest.FixtureRequest) -> Iterator[RunningGateway]:
+    """An engine behind HTTP, with pounds; local, or on the runtime that a module asks for by its
+    parameter."""
+    runtime = getattr(request, "param", "local")
+    with RunningGateway(Settings(database_url=spare_databases()), runtime) as running:
         with httpx.Client(base_url=running.url) as client:
             made = client.post("/v1/things", json={"kind": "asset", "code": "GBP", "exponent": 2})
             assert made.status_code == 201, made.text

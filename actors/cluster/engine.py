@@ -41,7 +41,7 @@ class ClusterEngine(Engine):
                     "no cluster uses this database: start one with `tessera serve --runtime ray --shards N`",
                     reason="settings",
                 )
-            engine._live_on(await placement.agreed(database, found.shards))
+            engine._live_on(await placement.agreed(database, settings.shards))
         except BaseException:
             await asyncio.to_thread(database.stop)
             raise

@@ -22,6 +22,7 @@ import msgspec
 
 from actors.cluster.shard_host import ShardHost
 from actors.cluster.supervision import Ended, HostStatus, ShardPlan, encode, take_stdout, to_path
+from actors.process_memory import give_memory_back
 
 PR_SET_PDEATHSIG: Final = 1
 FAILED: Final = 1
@@ -30,6 +31,7 @@ FAILED: Final = 1
 def main() -> None:
     """Host shards until the input ends."""
     end_with_parent()
+    give_memory_back()
     output = take_stdout()
     gc.collect()
     gc.freeze()  # what is here now stays shared with every process that is forked

@@ -15,20 +15,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from actors.cluster.engine import REACH_LIMIT_S, ClusterEngine
 from actors.cluster.ray_node import RayNodeOptions, environment
-from actors.cluster.supervision import Request, Said, encode
-from actors.errors import ActorError
+from actors.cluster.supervision import Action, RayOptions, Request, Said, encode
+from actors.errors import ClusterRefused
 from actors.settings import Settings
-from persistence import cluster, schema
+from persistence import cluster, placement, schema
 from persistence.database import Database
 
-HEAD_START_S: Final = 60.0
+HEAD_START_S: Final = 120.0
 READY_S: Final = 180.0
 """How long a supervisor may take until it has created the shards, or says why it can't."""
 STOP_S: Final = 150.0
@@ -37,30 +37,6 @@ PAUSE_MIN_S: Final = 1.0
 PAUSE_MAX_S: Final = 15.0
 
 _log = structlog.get_logger(__name__)
-
-
-class ClusterRefused(ActorError):  # noqa: N818  # named for what it tells
-    """A cluster can't be run or reached as asked: why, and what to do about it."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason, hint)
-        self.reason = reason
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return self.reason
-
-
-class RayOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How shards are run by Ray."""
-
-    shards: int
-    address: str | None = None  # of Ray's head; None = a head of our own, on this machine
-    first_port: int = 0  # shard n serves at first_port + n; 0 = any port
-
-    def __post_init__(self) -> None:
-        if self.shards < 1:
-            raise ValueError(f"there must be at least one shard, not {self.shards}")
 
 
 class RayRuntime(ClusterEngine):
@@ -82,14 +58,15 @@ class RayRuntime(ClusterEngine):
         supervision: Supervision | None = None
         try:
             await schema.migrate(database)
-            await cluster.join(database, options.shards)
+            where = await placement.agreed(database, settings.shards)
+            found = await cluster.join(database, where.shards)
             address = options.address
             if address is None:
-                head, address = await _start_head(options.shards)
+                head, address = await _start_head(found.shards)
             request = Request(
                 address=address,
                 settings=settings,
-                shards=options.shards,
+                shards=found.shards,
                 first_port=options.first_port,
                 stop_shards=head is not None,
             )
@@ -127,6 +104,22 @@ def check_installed() -> None:
         raise ClusterRefused(
             "Ray is not installed.", "It is the extra `cluster`: pip install 'tessera[cluster]'."
         )
+
+
+async def carry_out(settings: Settings, action: Action, address: str | None, **more: Any) -> None:
+    """Stop all shards or move one, of a cluster that is there. Raises ClusterRefused, PersistenceError."""
+    check_installed()
+    database = Database(settings.database)
+    await asyncio.to_thread(database.start)
+    try:
+        found = await cluster.read(database) if await schema.is_current(database) else None
+        if found is None:
+            raise ClusterRefused("No cluster uses this database.", "Name the database of one.")
+        where = address or found.holder
+        request = Request(action=action, address=where, settings=settings, shards=found.shards, **more)
+        await (await ask(request)).end()
+    finally:
+        await asyncio.to_thread(database.stop)
 
 
 async def _start_head(shards: int) -> "tuple[_Child, str]":
@@ -186,6 +179,7 @@ class _Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment(),
+            start_new_session=True,  # Ctrl-C is for us: we end them in order
         )
         return cls(process)
 
@@ -226,7 +220,8 @@ class Supervision:
         pause_s = PAUSE_MIN_S
         while True:
             while (said := await _next(self._child)) is not None:
-                _log.info("the supervisor notes", note=said.text)
+                if said.text:
+                    _log.info("the supervisor notes", note=said.text)
                 pause_s = PAUSE_MIN_S
             code = await self._child.process.wait()
             if self._ending:

@@ -15,6 +15,7 @@ import msgspec
 from actors.settings import Settings
 
 VERSION: Final = version("tessera")
+Action = Literal["run", "stop", "move"]
 REFUSED: Final = 2
 """The exit code of a supervisor that was refused."""
 
@@ -58,10 +59,17 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     code: int
 
 
+class RayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How shards are run by Ray."""
+
+    address: str | None = None  # of Ray's head; None = a head of our own, on this machine
+    first_port: int = 0  # shard n serves at first_port + n; 0 = any port
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted: to keep the shards running, to stop them, or to move one."""
 
-    action: Literal["run", "stop", "move"] = "run"
+    action: Action = "run"
     address: str  # of Ray's head
     settings: Settings
     shards: int

@@ -171,7 +171,8 @@ class Supervisor:
             self._note(shard, "it is run by another version of Tessera")
 
     def _judge(self, shard: int, status: HostStatus) -> None:
-        self._note(shard, f"{status.state} on {status.node}, process {status.pid}: {status.reason}")
+        reason = f": {status.reason}" if status.reason else ""
+        self._note(shard, f"{status.state} on {status.node}, process {status.pid}{reason}")
         if status.state != "ended":
             self._ended_at.pop(shard, None)
         elif time.monotonic() - self._ended_at.setdefault(shard, time.monotonic()) > ABANDONED_S:

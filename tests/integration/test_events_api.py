@@ -12,7 +12,10 @@ import pytest
 
 from gateway.events.filters import EventType
 from gateway.events.streams import StreamSettings
+from tests.fixtures_cluster import LOCAL_AND_CLUSTER
 from tests.fixtures_gateway import Client, RunningGateway
+
+RUNTIMES = LOCAL_AND_CLUSTER
 
 JSON: Final = {"Accept": "application/json"}
 WAIT_S: Final = 20

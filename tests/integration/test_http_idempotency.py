@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from actors.settings import Settings
+from tests.fixtures_cluster import LOCAL_AND_CLUSTER
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id, leg, transfer
+
+RUNTIMES = LOCAL_AND_CLUSTER
 
 KEY = "Idempotency-Key"
 

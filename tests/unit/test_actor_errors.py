@@ -6,11 +6,12 @@ import pickle
 import pytest
 
 from actors import errors
-from actors.errors import ActorError, InvalidRequest, NotFound, Overloaded, ShardStopped
+from actors.errors import ActorError, ClusterRefused, InvalidRequest, NotFound, Overloaded, ShardStopped
 
 SAMPLES = (
     (Overloaded("the mailbox of shard 0 is full", 1), "the mailbox of shard 0 is full; try again in 1 s"),
     (ShardStopped(2, "its log is held by another"), "shard 2 has stopped: its log is held by another"),
+    (ClusterRefused("Ray is not installed.", "pip install …"), "Ray is not installed."),
     (InvalidRequest("amount", "-5 is negative", "0 or more"), "amount: -5 is negative (accepted: 0 or more)"),
     (InvalidRequest("key", "it is empty"), "key: it is empty"),
     (NotFound("account", "L:wallet/7"), "no account L:wallet/7"),

@@ -291,3 +291,11 @@ def test_buffers_of_a_garbled_parcel_are_passed_over() -> None:
 def test_heads_that_make_no_sense_are_refused(head: bytes) -> None:
     with pytest.raises(FrameRefused):
         decode_from_client(memoryview(head), Buffers(np.zeros(8, np.uint8)))
+
+
+def test_a_callers_own_integers_are_integers() -> None:
+    class Amount(int):
+        pass
+
+    (left,) = sent(encode_parcel(1, [SetGuards(BIG, Amount(-7), Amount(2**62), 0)]))
+    assert left == Left(1, [SetGuards(BIG, -7, 2**62, 0)])
