@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test check bench bench-full format lock clean
+.PHONY: help setup demo serve test fuzz check bench bench-full format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,12 @@ serve: setup  ## Start the engine and its HTTP gateway
 
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest
+
+FUZZ_REQUESTS ?= 20000
+FUZZ_SEED ?= 1
+fuzz: setup  ## Hold the gateway to its OpenAPI document with 20,000 requests (FUZZ_REQUESTS), all checks, stateful
+	$(BIN)/python -m pytest tests/integration/test_openapi_fuzz.py -s --timeout 0 \
+		--fuzz-requests $(FUZZ_REQUESTS) --fuzz-seed $(FUZZ_SEED)
 
 check: setup  ## Everything CI runs: format, lint, types, import contracts, tests
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ explains what it does not accept. What both accept means the same to both.
 """
 
 from functools import lru_cache
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,9 @@ from gateway.wire import ESCAPED_NUL, Instant, encode
 
 GATHERED_LEGS_MAX: Final = 128
 """A longer array is a batch of its own."""
+
+_THERE: Final = frozenset({Result.CREATED.slug, Result.EXISTS.slug})
+BatchAnswer = TypeVar("BatchAnswer", bound=LegsAnswer)
 
 _Whole = Annotated[int, Meta(ge=0, le=AMOUNT_MAX)]
 
@@ -129,6 +132,14 @@ def batch_answer(
             for id, result, timestamp in zip(ids, results, timestamps, strict=True)
         ],
     )
+
+
+def listed(content: BatchAnswer, which: str) -> BatchAnswer:
+    """The answer with all results, or with the refused ones only."""
+    if which == "all":
+        return content
+    refused = [result for result in content.results if result.code not in _THERE]
+    return msgspec.structs.replace(content, results=refused)
 
 
 def _text(id: UUID) -> bytes:

@@ -22,30 +22,44 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
+from engine.layout import AMOUNT_MAX
 from gateway import documentation, problems, reading_schemas, schemas
 from gateway.arrow_schema import ACCOUNT_SCHEMA, ANSWER_SCHEMA, LEG_SCHEMA
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
 from gateway.events import schemas as event_schemas
 from gateway.events.streams import MEDIA_TYPE as STREAM_TYPE
+from gateway.openapi_details import add_details
 from gateway.security.description import describe_credentials
-from gateway.wire import WIRE_TYPES, Amount, Balance, Instant, Unsigned64
+from gateway.wire import UNSIGNED_64_MAX, WIRE_TYPES, Amount, Balance, Instant, Unsigned64
 
 DOCUMENT_PATH: Final = "/openapi.json"
 PAGE_PATH: Final = "/docs"
 
-_INTEGER_OR_TEXT: Final = [{"type": "integer"}, {"type": "string", "pattern": "^[+-]?[0-9]+$"}]
+_BALANCES: Final = [
+    {"type": "integer", "minimum": -AMOUNT_MAX, "maximum": AMOUNT_MAX},
+    {"type": "string", "pattern": "^[+-]?[0-9]{1,19}$"},
+]
 WIRE_SCHEMAS: Final[Mapping[type, dict[str, Any]]] = {
     Amount: {
-        "oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}],
+        "oneOf": [
+            {"type": "integer", "minimum": 0, "maximum": AMOUNT_MAX},
+            {"type": "string", "pattern": "^[0-9]{1,19}$"},
+        ],
         "description": "Minor units, 0 to 2^63 - 1; sent as a string above 2^53 - 1.",
         "examples": [1250],
     },
     Balance: {
-        "oneOf": _INTEGER_OR_TEXT,
+        "oneOf": _BALANCES,
         "description": "Minor units with a sign; sent as a string beyond 2^53 - 1.",
         "examples": [-50000],
     },
-    Unsigned64: {"oneOf": _INTEGER_OR_TEXT, "description": "0 to 2^64 - 1; sent as a string above 2^53 - 1."},
+    Unsigned64: {
+        "oneOf": [
+            {"type": "integer", "minimum": 0, "maximum": UNSIGNED_64_MAX},
+            {"type": "string", "pattern": "^[0-9]{1,20}$"},
+        ],
+        "description": "0 to 2^64 - 1; sent as a string above 2^53 - 1.",
+    },
     Instant: {
         "anyOf": [
             {"type": "string", "format": "date-time"},
@@ -219,9 +233,7 @@ def document(app: Litestar) -> dict[str, Any]:
     described["paths"]["/v1/events"]["get"]["responses"]["200"]["content"][STREAM_TYPE] = {
         "schema": {"type": "string", "description": "Server-sent events, each with an `Event` as its data."}
     }
-    for item in described["paths"].values():
-        if "get" in item:
-            _describe_tags(item["get"])
+    add_details(described)
     for path in BULK_SCHEMAS:
         _describe_arrow(described["paths"][path]["post"], BULK_SCHEMAS[path])
     describe_credentials(described)
@@ -247,26 +259,6 @@ def _describe_objects(described: dict[str, Any]) -> None:
     )
 
 
-def _describe_tags(operation: dict[str, Any]) -> None:
-    """Add what `gateway.preconditions` gives to every JSON answer to a GET."""
-    answer = operation["responses"]["200"]
-    if "application/json" not in answer.get("content", {}):
-        return
-    answer.setdefault("headers", {})["ETag"] = {
-        "schema": {"type": "string"},
-        "description": "Of this answer. That of a single account, Move or Party goes into `If-Match`.",
-    }
-    operation["responses"]["304"] = {"description": "`If-None-Match` names it: the client has it already."}
-    operation.setdefault("parameters", []).append(
-        {
-            "name": "If-None-Match",
-            "in": "header",
-            "description": "ETags of answers that the client has.",
-            "schema": {"type": "string"},
-        }
-    )
-
-
 def _describe_arrow(operation: dict[str, Any], schema: pa.Schema) -> None:
     """Add what `gateway.fast_lane` takes and answers beside JSON."""
     operation["requestBody"]["content"][ARROW_TYPE] = {"schema": _stream(schema, "")}
@@ -274,14 +266,6 @@ def _describe_arrow(operation: dict[str, Any], schema: pa.Schema) -> None:
         operation["responses"][status].setdefault("content", {})[ARROW_TYPE] = {
             "schema": _stream(ANSWER_SCHEMA, " The schema's metadata says what the status numbers mean.")
         }
-    operation.setdefault("parameters", []).append(
-        {
-            "name": "answers",
-            "in": "query",
-            "description": "For Arrow streams: all rows, or the refused ones only, with a column `row`.",
-            "schema": {"type": "string", "enum": ["all", "refused"], "default": "all"},
-        }
-    )
 
 
 def _stream(schema: pa.Schema, more: str) -> dict[str, str]:

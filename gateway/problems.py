@@ -305,7 +305,7 @@ def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
     headers = problem.headers
     log_failure(exc, problem, request.method, request.url.path)
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = {**headers, "Allow": ", ".join(sorted(_methods_of(request)))}
+        headers = {**headers, "Allow": ", ".join(sorted(methods_of(request)))}
     return Response(
         msgspec.json.encode(problem.details),
         status_code=problem.status,
@@ -336,18 +336,19 @@ def log_failure(exc: Exception, problem: Problem, method: str, path: str) -> Non
         _logger.warning("the database can't be used", method=method, path=path, error=str(exc))
 
 
-def _methods_of(request: Request[Any, Any, Any]) -> set[str]:
-    """What the path of a request would have taken."""
+def methods_of(request: Request[Any, Any, Any]) -> set[str]:
+    """What the path of a request would have taken: the methods of the routes that say most about it."""
     parts = request.url.path.rstrip("/").split("/")
-    methods: set[str] = set()
+    methods: dict[tuple[bool, ...], set[str]] = {}
     for route in request.app.routes:
         template = route.path_format.split("/")
         if len(template) == len(parts) and all(
             expected.startswith("{") or expected == given
             for expected, given in zip(template, parts, strict=True)
         ):
-            methods |= set(route.methods)
-    return methods
+            said = tuple(not expected.startswith("{") for expected in template)
+            methods.setdefault(said, set()).update(route.methods)
+    return methods[max(methods)] if methods else set()
 
 
 def example_of(code: str, status: int) -> dict[str, Any]:

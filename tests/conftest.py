@@ -1,3 +1,14 @@
 """Fixtures that all layers share; each lives in a file named after what it provides."""
 
+import pytest
+
 pytest_plugins = ("tests.fixtures_postgres",)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make fuzz` says."""
+    group = parser.getgroup("fuzz")
+    group.addoption(
+        "--fuzz-requests", type=int, default=0, help="fuzz deeply, with at least so many requests"
+    )
+    group.addoption("--fuzz-seed", type=int, default=1, help="the seed of the first run")

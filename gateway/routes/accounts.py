@@ -15,7 +15,7 @@ from engine.results import Result
 from gateway.account_closing import close, reopen
 from gateway.account_views import account_view, account_views
 from gateway.cursors import seal, unseal
-from gateway.hot_legs import batch_answer
+from gateway.hot_legs import batch_answer, listed
 from gateway.idempotency import IdempotencyKey, claim_only, request_id
 from gateway.leg_columns import account_columns_of
 from gateway.move_commands import id_or_zero
@@ -25,6 +25,7 @@ from gateway.problems import Problem, gateway_problem, refusal
 from gateway.reading_schemas import CloseDraft, FoundAccounts, IdsDraft, ReopenDraft
 from gateway.routes.parameters import (
     LIMIT_DEFAULT,
+    Answers,
     Cursor,
     EngineOf,
     IdInPath,
@@ -108,6 +109,7 @@ VIEW: Final = {
 async def open_accounts(
     data: Annotated[AccountDraft | list[BareAccountDraft], Body(examples=[Example(value=DRAFT)])],
     engine: EngineOf,
+    which: Answers = "all",
     key: IdempotencyKey = None,
 ) -> Answer[AccountView] | Answer[AccountsAnswer]:
     """An object opens the account of a key and an asset. Its id follows from them, so opening it again with
@@ -120,7 +122,7 @@ async def open_accounts(
     rows that are in the ledger.
     """
     if isinstance(data, list):
-        return await _open_many(data, engine, key)
+        return await _open_many(data, engine, key, which)
     await claim_only(engine, key, f"POST {PATH}", data)
     draft = OpenAccount(
         key=data.key,
@@ -141,7 +143,7 @@ async def open_accounts(
 
 
 async def _open_many(
-    drafts: list[BareAccountDraft], engine: Engine, key: str | None
+    drafts: list[BareAccountDraft], engine: Engine, key: str | None, which: str
 ) -> Answer[AccountsAnswer]:
     if not 1 <= len(drafts) <= LEGS_PER_REQUEST_MAX:
         raise gateway_problem(
@@ -157,7 +159,7 @@ async def _open_many(
     of_legs = batch_answer([draft.id for draft in drafts], statuses, timestamps, outcome.lsn, "account")
     content = AccountsAnswer(**msgspec.structs.asdict(of_legs))
     replayed = content.repeated == len(statuses)
-    return written(content, outcome.lsn, created=content.created > 0, replayed=replayed)
+    return written(listed(content, which), outcome.lsn, created=content.created > 0, replayed=replayed)
 
 
 @get(
@@ -182,8 +184,8 @@ async def find_accounts(
     asset: AssetFilter = None,
     parent: Annotated[UUID | None, QueryParameter(description="Accounts right below this roll-up.")] = None,
     of_class: Annotated[
-        str | None,
-        QueryParameter(name="class", description="A letter of the chart of accounts: A X L R E M I."),
+        Literal["A", "X", "L", "R", "E", "M", "I"] | None,
+        QueryParameter(name="class", description="A letter of the chart of accounts."),
     ] = None,
     closed: Annotated[bool | None, QueryParameter(description="Whether they are closed.")] = None,
     rollup: Annotated[bool | None, QueryParameter(description="Whether they are roll-ups.")] = None,

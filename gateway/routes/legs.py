@@ -11,13 +11,13 @@ from actors.errors import NotFound
 from actors.runtime import Engine
 from engine.results import Result
 from gateway.account_views import uuid_or_none
-from gateway.hot_legs import batch_answer, leg_answer
+from gateway.hot_legs import batch_answer, leg_answer, listed
 from gateway.idempotency import IdempotencyKey, claim_only
 from gateway.leg_columns import LEG_FLAGS, columns_of
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import gateway_problem
 from gateway.reading_schemas import FoundLegs, IdsDraft
-from gateway.routes.parameters import EngineOf, IdInPath, WaitLsn, asset_numbers, read_after, written
+from gateway.routes.parameters import Answers, EngineOf, IdInPath, WaitLsn, asset_numbers, read_after, written
 from gateway.routes.sense import missing
 from gateway.schemas import LEGS_PER_REQUEST_MAX, LegDraft, LegResult, LegsAnswer, LegView
 from gateway.wire import Amount, Answer, Instant, JsonBody, OneOrMany, Unsigned64
@@ -68,6 +68,7 @@ ANSWER: Final = {
 async def post_legs(
     data: Annotated[LegDraft | list[LegDraft], Body(examples=[Example(value=[LEG])])],
     engine: EngineOf,
+    which: Answers = "all",
     key: IdempotencyKey = None,
 ) -> Answer[LegsAnswer] | Answer[LegResult]:
     """A JSON array of legs, judged in order as one batch; each answers with its own result code. Or one leg
@@ -98,7 +99,7 @@ async def post_legs(
         return written(single, outcome.lsn, created=created, replayed=not created)
     content = batch_answer([draft.id for draft in data], statuses, timestamps, outcome.lsn)
     replayed = content.repeated == len(statuses)
-    return written(content, outcome.lsn, created=content.created > 0, replayed=replayed)
+    return written(listed(content, which), outcome.lsn, created=content.created > 0, replayed=replayed)
 
 
 @get(

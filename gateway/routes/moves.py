@@ -170,7 +170,11 @@ async def take_transition(
     status_code=200,
     tags=["Moves"],
     summary="Try a Move out",
-    responses=answers(PreviewView, PREVIEW, refusals=REFUSALS),
+    responses=answers(
+        PreviewView,
+        PREVIEW,
+        refusals=[*REFUSALS, "move_not_found", "move_state_differs", "move_version_differs", "id_invalid"],
+    ),
 )
 async def preview_move(
     data: Annotated[PreviewDraft, Body(examples=[Example(value=DRAFT)])], engine: EngineOf

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 from uuid import UUID
 
 from litestar.di import Dependency
@@ -37,6 +37,16 @@ WaitLsn = Annotated[
         ge=0,
         description="See at least the log up to this position (a `Tessera-Lsn`); 0 = whatever there is. "
         "Without it, everything that was answered before.",
+    ),
+]
+
+
+Answers = Annotated[
+    Literal["all", "refused"],
+    QueryParameter(
+        name="answers",
+        description="Of many: whether all are answered one by one, or only those that were refused (in an "
+        "Arrow stream with their `row`).",
     ),
 ]
 
