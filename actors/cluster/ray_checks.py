@@ -44,7 +44,7 @@ class Refused(Exception):  # noqa: N818  # an ending, told to whoever asked
         self.hint = hint
 
 
-def connect(request: Request, say: Callable[[Said], None]) -> None:
+def connect(request: Request, database: Database, say: Callable[[Said], None]) -> None:
     """Become a driver of the Ray cluster, and see whether it can host the shards. Raises Refused."""
     _reach(request.address)
     guard = threading.Timer(PROBE_S, _give_up, (request.address, say))
@@ -67,7 +67,7 @@ def connect(request: Request, say: Callable[[Said], None]) -> None:
         guard.cancel()
     _check_room(request, say)
     _check_nodes(request.settings)
-    asyncio.run(_check_holder(request.settings, ray.get_runtime_context().gcs_address))
+    asyncio.run(_check_holder(request.settings, database, ray.get_runtime_context().gcs_address))
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -81,9 +81,9 @@ def on(node: str, function: Any) -> Any:
     return function.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
-async def cluster_of(settings: Settings) -> cluster.Cluster:
+async def cluster_of(database: Database) -> cluster.Cluster:
     """The cluster of a database; whoever starts a supervisor has made it."""
-    found = await cluster.read(Database(settings.database))
+    found = await cluster.read(database)
     assert found is not None
     return found
 
@@ -155,10 +155,9 @@ def _check_nodes(settings: Settings) -> None:
             raise Refused(f"from the node {address}: {found.trouble}", "")
 
 
-async def _check_holder(settings: Settings, holder: str) -> None:
+async def _check_holder(settings: Settings, database: Database, holder: str) -> None:
     """Only one Ray cluster may start the shards; and nobody's are taken while they live, unless asked."""
-    database = Database(settings.database)
-    found = await cluster_of(settings)
+    found = await cluster_of(database)
     if found.holder == holder:
         return
     for shard in range(0 if settings.takeover else found.shards):

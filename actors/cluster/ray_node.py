@@ -46,6 +46,8 @@ ENVIRONMENT: Final = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "500",
     "RAY_health_check_failure_threshold": "3",
+    # Nodes do not leave when the head is away: their shards serve without it.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
     # How soon a process hears that an actor it calls has died.
     "RAY_timeout_ms_task_wait_for_death_info": "50",
     "RAY_core_worker_internal_heartbeat_ms": "50",

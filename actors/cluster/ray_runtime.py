@@ -116,6 +116,8 @@ async def carry_out(settings: Settings, action: Action, address: str | None, **m
         if found is None:
             raise ClusterRefused("No cluster uses this database.", "Name the database of one.")
         where = address or found.holder
+        if not where:
+            raise ClusterRefused("No Ray cluster has ever run these shards.", "Give --address HOST:PORT.")
         request = Request(action=action, address=where, settings=settings, shards=found.shards, **more)
         await (await ask(request)).end()
     finally:

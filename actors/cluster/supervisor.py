@@ -39,6 +39,7 @@ from actors.cluster.supervision import (
     to_path,
 )
 from persistence.cluster import Cluster
+from persistence.database import Database
 from persistence.errors import PersistenceError
 
 LOOK_S: Final = 1.0
@@ -56,11 +57,11 @@ def actor_name(found: Cluster, shard: int) -> str:
 class Supervisor:
     """Keeps the shards of a request running. This process is a driver of the Ray cluster already."""
 
-    def __init__(self, request: Request, say: Callable[[Said], None]) -> None:
+    def __init__(self, request: Request, found: Cluster, say: Callable[[Said], None]) -> None:
         self._request = request
         self._say = say
         self._stopping = threading.Event()
-        self._cluster = asyncio.run(cluster_of(request.settings))
+        self._cluster = found
         self._holder = ray.get_runtime_context().gcs_address
         self._states: dict[int, str] = {}  # what was last said of each shard
         self._pending: dict[int, tuple[float, ray.ObjectRef[bytes]]] = {}  # questions for their states
@@ -223,8 +224,10 @@ def main() -> None:
 
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request, dec_hook=to_path)
     try:
-        connect(request, say)
-        _ACTIONS[request.action](Supervisor(request, say))
+        with Database(request.settings.database) as database:
+            connect(request, database, say)
+            found = asyncio.run(cluster_of(database))
+            _ACTIONS[request.action](Supervisor(request, found, say))
     except Refused as refusal:
         say(Said(event="refused", text=refusal.text, hint=refusal.hint))
         sys.exit(REFUSED)
