@@ -3,10 +3,11 @@
     submit(record, replies) ─▶ queue ─▶ one COPY of all that waits = a commit ─▶ replies, projection
 
 While a commit is on its way the next turns gather, so a busy shard shares commits without waiting for
-anybody. A turn that changed nothing has no record; its answers wait for the records before it, or, when there
-are none, for one round trip that proves the log is still ours. If the outcome of a commit is unknown the
-pipeline asks the log what is there, appends the rest and goes on; if the log belongs to somebody else by now,
-or differs, it gives up and says so: it never guesses.
+anybody. When it is done, the next one is sent before the answers are given: PostgreSQL works meanwhile. A
+turn that changed nothing has no record; its answers wait for the records before it, or, when there are none,
+for one round trip that proves the log is still ours. If the outcome of a commit is unknown the pipeline asks
+the log what is there, appends the rest and goes on; if the log belongs to somebody else by now, or differs,
+it gives up and says so: it never guesses.
 """
 
 import asyncio
@@ -64,9 +65,9 @@ class _Turn(NamedTuple):
 class CommitPipeline:
     """Appends a shard's records to its log in order and gives answers when they are durable.
 
-    `on_durable` sees every durable batch of records (for the projection); `on_answered` is called whenever
-    turns have been answered; `on_failure` once, with the reason, when the pipeline gives up. `turns_max`
-    bounds how many turns may wait.
+    `on_durable` sees every durable batch of records (for the projection); `on_settled` is called after every
+    commit; `on_failure` once, with the reason, when the pipeline gives up. `turns_max` bounds how many turns
+    may wait.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class CommitPipeline:
         durable_lsn: int,
         turns_max: int,
         on_durable: Callable[[list[Record]], None],
-        on_answered: Callable[[], None],
+        on_settled: Callable[[], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._log = log
         self._turns_max = turns_max
         self._on_durable = on_durable
-        self._on_answered = on_answered
+        self._on_settled = on_settled
         self._on_failure = on_failure
         self._waiting: deque[_Turn] = deque()  # in order, none of them in flight
         self._in_flight: list[_Turn] = []  # in the round trip that is on its way
@@ -137,7 +138,7 @@ class CommitPipeline:
                     return
                 self._in_flight = self._next_batch()
                 await self._make_durable(self._in_flight)
-                self._acknowledge()
+                await self._acknowledge()
         except Exception as failure:  # whatever it is, nothing can be acknowledged any more
             self._on_failure(failure)
 
@@ -181,7 +182,7 @@ class CommitPipeline:
                 if attempt > 1:
                     await asyncio.sleep(PAUSE_S)
 
-    def _acknowledge(self) -> None:
+    async def _acknowledge(self) -> None:
         batch, self._in_flight = self._in_flight, []
         records = [turn.record for turn in batch if turn.record is not None]
         if records:
@@ -189,7 +190,14 @@ class CommitPipeline:
             self._on_durable(records)
         if self.unanswered < self._turns_max:
             self._room.set()
-        for turn in batch:
-            for reply in turn.replies:
-                reply.give()
-        self._on_answered()
+        self._on_settled()
+        try:
+            await asyncio.sleep(0)  # whoever waited for this commit may have a turn for the next one
+        finally:
+            asyncio.get_running_loop().call_soon(_give, batch)  # once that one has been sent
+
+
+def _give(batch: list[_Turn]) -> None:
+    for turn in batch:
+        for reply in turn.replies:
+            reply.give()

@@ -22,9 +22,15 @@ GROUP_LEGS_MAX: Final = 200_000
 """Legs that one transaction of the projection takes."""
 LINGER_S: Final = 0.05
 """How long a few facts wait for more before a transaction of their own: one for every small commit would take
-more of the machine than the commits do."""
-PROMPT_FACTS: Final = 8_192
+more of the machine than the commits do …"""
+LINGER_BUSY_S: Final = 1.0
+"""… and how long while more keep coming."""
+PROMPT_FACTS: Final = 65_536
 """So many wait no longer; nor does anything that somebody waits for."""
+SPREAD: Final = 0.7
+"""A group that was gathered while few facts came is written over this much of the time that it took to come,
+while nobody waits for it: PostgreSQL would otherwise keep a processor for many milliseconds, and a commit of
+the log that wakes up there waits until the kernel's clock ticks."""
 BUSY_S: Final = 0.1
 """So long after a commit writers count as busy: the projection then leaves them most of the machine."""
 PACED_LEGS_PER_S: Final = 250_000
@@ -59,6 +65,7 @@ class ProjectionFeed:
         self._closing = False
         self._added = 0.0  # when records came last, by the monotonic clock
         self._next_start = 0.0  # of a group, if it keeps its pace
+        self._gathered = 0.0  # when the last group was complete
         projector.on_advance(self._announce)
         self.failure: Exception | None = None
         self._task = asyncio.create_task(self._run(), name="projection-feed")
@@ -104,6 +111,7 @@ class ProjectionFeed:
         self._wanted_lsn = max(self._wanted_lsn, lsn)
         self._wanted.set()
         self._hurry.set()
+        self._projector.hurry(True)
 
     async def close(self, reason: Exception, drain: bool) -> None:
         """End; with `drain` only after everything committed is projected, if the database is there. Who still
@@ -112,6 +120,7 @@ class ProjectionFeed:
         self._wanted.set()
         self._hurry.set()
         self._changed.set()
+        self._projector.hurry(True)
         if not drain:
             self._task.cancel()
         await asyncio.wait([self._task])
@@ -135,7 +144,8 @@ class ProjectionFeed:
                     await self._gather()
                     group = await self._next_group()
                     await self._keep_pace(sum(len(record.legs) for record in group))
-                    await self._projector.extend(group, 1 if self._writers_are_busy() else SESSIONS)
+                    at_once = 1 if self._writers_are_busy() else SESSIONS
+                    await self._projector.extend(group, at_once, self._spread_s())
                 attempt = 0
             except Exception as exc:
                 conflicts = conflicts + 1 if isinstance(exc, ProjectionConflict) else 0
@@ -167,6 +177,8 @@ class ProjectionFeed:
         ):
             return
         await _set_within(self._hurry, LINGER_S)
+        if time.monotonic() - self._added < LINGER_S / 2:  # more keep coming
+            await _set_within(self._hurry, LINGER_BUSY_S - LINGER_S)
 
     async def _keep_pace(self, legs: int) -> None:
         """Before a group of so many legs: wait if the last one is not long enough ago."""
@@ -174,6 +186,14 @@ class ProjectionFeed:
             self._wanted.clear()
             await _set_within(self._wanted, min(pause, BUSY_S))
         self._next_start = time.monotonic() + legs / PACED_LEGS_PER_S
+
+    def _spread_s(self) -> float:
+        """Over how long to spread the group that was just gathered."""
+        now = time.monotonic()
+        took, self._gathered = now - self._gathered, now
+        spread = self._may_wait()
+        self._projector.hurry(not spread)
+        return SPREAD * min(took, LINGER_BUSY_S) if spread else 0.0
 
     def _may_wait(self) -> bool:
         wanted = self._closing or self._wanted_lsn > self._projector.handed

@@ -53,9 +53,13 @@ class ProjectorThread:
         """As `Projector.start`."""
         await self._there(self._projector.start)
 
-    async def extend(self, records: Sequence[Record], at_once: int) -> None:
+    async def extend(self, records: Sequence[Record], at_once: int, spread_s: float) -> None:
         """As `Projector.extend`."""
-        await self._there(self._projector.extend, records, at_once)
+        await self._there(self._projector.extend, records, at_once, spread_s)
+
+    def hurry(self, hurried: bool) -> None:
+        """Say whether somebody waits for what is being written."""
+        self._projector.hurried = hurried
 
     async def flush(self) -> None:
         """As `Projector.flush`."""

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 from psycopg import sql
 
 from engine.layout import ACCOUNT_FACT, CEILING_UNSET, FLOOR_UNSET, LEG_FACT, AccountFlag, LegFlag
@@ -63,6 +64,12 @@ CHUNK_LEGS: Final = 25_000
 """How many rows of legs are built at a time, while those before them are on their way."""
 SESSIONS: Final = 2
 """How many groups are written at a time."""
+SPREAD_STEP_S: Final = 0.003
+"""What is to be spread over time is sent in a piece every so often …"""
+SPREAD_BYTES_MIN: Final = 8_192
+"""… of so many bytes at least …"""
+SPREAD_BYTES_MAX: Final = 65_536
+"""… and if it came to more than so many, it is not spread: PostgreSQL would hardly rest between them."""
 ATTEMPTS_MAX: Final = 3
 """How often a group is tried when the session breaks, before the caller hears of it."""
 
@@ -95,6 +102,8 @@ class Projector:
         """The last record that the tables contain once what is being written is committed."""
         self.advanced: Callable[[], None] = lambda: None
         """Called after every commit."""
+        self.hurried = False
+        """Set by any thread while somebody waits for what is being written: nothing is spread then."""
         self._database = database
         self._sessions: list[Session] = []  # none: what is kept in memory must be read again
         self._writing: deque[asyncio.Task[None]] = deque()  # a session each, in order of their records
@@ -162,9 +171,10 @@ class Projector:
                         f"the projection's session broke {attempt} times: {lost}", attempt, 0.0
                     ) from lost
 
-    async def extend(self, records: Sequence[Record], at_once: int = SESSIONS) -> None:
+    async def extend(self, records: Sequence[Record], at_once: int = SESSIONS, spread_s: float = 0.0) -> None:
         """As `project`, but returns while the last of the records are still being written, at most `at_once`
-        groups together.
+        groups together, each spread over about `spread_s`: in small pieces with pauses between them, so that
+        commits of the log seldom find a processor taken for long.
 
         What goes wrong with those is raised by the next call, or by `flush`; ConnectionLost among it. Then
         the records after `lsn` must be given again.
@@ -175,7 +185,7 @@ class Projector:
             following = [record for record in records if record.lsn > self.handed]
             self._check_sequence(following)
             for group in _groups(following):
-                await self._begin(group, at_once)
+                await self._begin(group, at_once, spread_s)
         except BaseException:
             await self.close()
             raise
@@ -205,8 +215,10 @@ class Projector:
                     break
         return records
 
-    async def _begin(self, records: Sequence[Record], at_once: int) -> None:
+    async def _begin(self, records: Sequence[Record], at_once: int, spread_s: float) -> None:
         group = await self._make(records)
+        if spread_s:
+            group = group._replace(piece_bytes=_piece_bytes(group, spread_s))
         while len(self._writing) >= at_once:
             await self._end_oldest()
         session = self._sessions[self._groups % len(self._sessions)]
@@ -250,9 +262,9 @@ class Projector:
     async def _copy_group(self, session: Session, group: "_Group") -> None:
         try:
             with translated():
-                await self._copy_legs(session, group.legs)
+                await self._copy_legs(session, group.legs, group.piece_bytes)
                 for table, columns, buffers in group.copies:
-                    await _copy(session, table, columns, buffers)
+                    await self._copy(session, table, columns, buffers, group.piece_bytes)
         except QueryFailed as failure:
             if failure.sqlstate != _UNIQUE_VIOLATION:
                 raise
@@ -284,12 +296,30 @@ class Projector:
                 self.shard,
             )
 
-    async def _copy_legs(self, session: Session, legs: Rows) -> None:
+    async def _copy_legs(self, session: Session, legs: Rows, piece_bytes: int) -> None:
         if len(legs) == 0:
             return
         async with session.cursor().copy(_copy_statement("leg", _names(LEG_COLUMNS))) as copy:
             async for block in self._leg_blocks(legs):
-                await copy.write(block)
+                await self._write_block(copy, block, piece_bytes)
+
+    async def _copy(
+        self, session: Session, table: str, columns: Sequence[str], buffers: Buffers, piece_bytes: int
+    ) -> None:
+        if not any(len(buffer) for buffer in buffers):
+            return
+        async with session.cursor().copy(_copy_statement(table, columns)) as copy:
+            for block in blocks_of(buffers):
+                await self._write_block(copy, block, piece_bytes)
+
+    async def _write_block(self, copy: psycopg.AsyncCopy, block: memoryview, piece_bytes: int) -> None:
+        """Send a block, whole or, if pieces have a size, in pieces."""
+        sent = 0
+        while piece_bytes and len(block) - sent > piece_bytes and not self.hurried:
+            await copy.write(block[sent : sent + piece_bytes])
+            sent += piece_bytes
+            await asyncio.sleep(SPREAD_STEP_S)
+        await copy.write(block[sent:])
 
     async def _leg_blocks(self, legs: Rows) -> AsyncIterator[memoryview]:
         """The stream of all rows; the next chunk is built while one is written."""
@@ -388,6 +418,7 @@ class _Group(NamedTuple):
     parties: bool  # whether there are any
     last_lsn: int
     timestamp: int  # the newest stamp that the records gave, 0 = none
+    piece_bytes: int = 0  # sent at a time, 0 = as much as goes
 
 
 def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
@@ -422,6 +453,13 @@ def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
     )
 
 
+def _piece_bytes(group: _Group, spread_s: float) -> int:
+    """How much of a group to send at a time for it to take about so long; 0 = as much as goes."""
+    others = sum(len(block) for _, _, buffers in group.copies for block in blocks_of(buffers))
+    piece = int((group.legs.nbytes + others) * SPREAD_STEP_S / spread_s)
+    return max(piece, SPREAD_BYTES_MIN) if piece <= SPREAD_BYTES_MAX else 0
+
+
 def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
     group: list[Record] = []
     legs = 0
@@ -447,11 +485,3 @@ def _copy_statement(table: str, columns: Sequence[str]) -> sql.Composed:
     return sql.SQL("copy {} ({}) from stdin (format binary)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-
-
-async def _copy(session: Session, table: str, columns: Sequence[str], buffers: Buffers) -> None:
-    if not any(len(buffer) for buffer in buffers):
-        return
-    async with session.cursor().copy(_copy_statement(table, columns)) as copy:
-        for block in blocks_of(buffers):
-            await copy.write(block)

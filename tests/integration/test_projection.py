@@ -381,3 +381,24 @@ async def test_sql_itself_refuses_a_leg_twice(database: Database) -> None:
     assert not isinstance(refused.value, psycopg.Error)
     assert await rows(database, "select lsn from projection_cursor") == [(len(records),)]
     await projector.close()
+
+
+async def test_groups_spread_over_time_until_somebody_waits(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written in small pieces with pauses, which end when somebody waits; the tables are the same."""
+    monkeypatch.setattr("persistence.projection.SPREAD_BYTES_MIN", 64)
+    pair = lived(12, 120)
+    records = await write_log(database, pair.kernel.log)
+    projector = Projector(database, 0)
+    await projector.extend(records[:60], 1, 0.05)
+    await projector.flush()
+    assert projector.lsn == 60
+    await projector.extend(records[60:], 1, 600.0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(flushing := asyncio.ensure_future(projector.flush())), 0.3)
+    projector.hurried = True
+    await asyncio.wait_for(flushing, 30)
+    assert projector.lsn == len(records)
+    await projector.close()
+    await assert_projected(database, pair.kernel.ledger, pair.kernel.log)
