@@ -70,7 +70,7 @@ from engine.layout import (
 from engine.open_holds import HoldFilter, HoldPage
 from engine.placement import ONE_SHARD, Placement
 from engine.standard_kinds import STANDARD_KINDS
-from persistence import placement, schema
+from persistence import placement, schema, tenancy
 from persistence.database import Database
 from persistence.queries import Queries
 from persistence.recovery import Recovered, recovered_together
@@ -125,6 +125,7 @@ class Engine:
         engine = cls(settings, database, EngineMetrics())
         try:
             await schema.migrate(database)
+            await tenancy.claim(database, settings.tenant)
             engine._live_on(await placement.agreed(database, settings.shards))
             await engine._open_shards(clock)
         except BaseException:

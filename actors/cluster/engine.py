@@ -11,7 +11,7 @@ from actors.cluster.whereabouts import Whereabouts
 from actors.metrics import EngineMetrics
 from actors.runtime import Engine
 from actors.settings import Settings
-from persistence import cluster, placement, schema
+from persistence import cluster, placement, schema, tenancy
 from persistence.database import Database
 from persistence.errors import DatabaseRefused
 
@@ -41,6 +41,7 @@ class ClusterEngine(Engine):
                     "no cluster uses this database: start one with `tessera serve --runtime ray --shards N`",
                     reason="settings",
                 )
+            await tenancy.claim(database, settings.tenant)
             engine._live_on(await placement.agreed(database, settings.shards))
         except BaseException:
             await asyncio.to_thread(database.stop)

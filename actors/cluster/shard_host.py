@@ -21,7 +21,7 @@ from actors.cluster.data_server import DataServer
 from actors.cluster.supervision import VERSION, HostStatus, ShardPlan
 from actors.metrics import EngineMetrics
 from actors.shard import Shard
-from persistence import cluster, placement, schema
+from persistence import cluster, placement, schema, tenancy
 from persistence.cluster import Endpoint
 from persistence.database import Database
 from persistence.errors import DatabaseRefused, PersistenceError
@@ -123,6 +123,7 @@ class ShardHost:
             )
         if found.holder != self._plan.holder:
             raise DatabaseRefused(f"the shards are those of {found.holder!r} now", "settings")
+        await tenancy.claim(database, self._settings.tenant)
         where = await placement.agreed(database, found.shards)
         metrics = EngineMetrics().shard(self._plan.shard)
         shard = await Shard.open(self._plan.shard, self._settings, database, metrics, placement=where)

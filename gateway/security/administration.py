@@ -18,7 +18,7 @@ import msgspec
 from actors.settings import Settings
 from gateway.security.credentials import NewKey, make_key
 from gateway.security.scopes import parse_scopes
-from persistence import audit, schema
+from persistence import audit, schema, tenancy
 from persistence.api_keys import ApiKeys, StoredKey
 from persistence.audit import AuditEntry, AuditHead, AuditReport, StoredEntry
 from persistence.database import Database
@@ -140,6 +140,7 @@ async def administering(settings: Settings) -> AsyncIterator[Administration]:
     await asyncio.to_thread(database.start)
     try:
         await schema.migrate(database)
+        await tenancy.claim(database, settings.tenant)
         administration = Administration(database, settings.tenant, f"os:{getpass.getuser()}")
         try:
             yield administration

@@ -61,7 +61,7 @@ class Guarded(RunningGateway):
             serving(self.engine, bind("127.0.0.1", 0), security=self._security) as server,
         ):
             self.url, self.gate = server.url, server.gate
-            self.administration = Administration(self.engine.database, "default", "test")
+            self.administration = Administration(self.engine.database, self._settings.tenant, "test")
             self._started.set()
             await self._stop.wait()
             await self.administration.close()
