@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test fuzz check bench bench-full failover format lock clean
+.PHONY: help setup demo serve test fuzz check bench bench-full drill failover format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,8 @@ bench-full: setup  ## Run the full benchmarks; takes an hour
 failover: setup  ## Strike a Ray cluster on this machine under load, 40 times; takes a quarter of an hour
 	$(BIN)/python -m simulations.failover --accounts 1000000 \
 		--shard 20 --gateway 5 --postgresql 5 --moved 3 --node 3 --frozen 3 --head 1 $(FAILOVER)
+drill: setup  ## Kill an engine under load, lose its database, restore a backup; prints RPO and RTO
+	$(BIN)/python -m simulations.drill
 
 format: setup  ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff check --fix-only .

@@ -25,6 +25,7 @@ from typer.core import TyperGroup
 from actors.cluster.supervision import RayOptions
 from actors.process_memory import give_memory_back
 from actors.settings import Settings
+from gateway.backup_commands import backup, restore
 from gateway.cluster_commands import cluster
 from gateway.export_commands import export, import_
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind, is_loopback
@@ -102,6 +103,8 @@ app = typer.Typer(
 app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
 app.add_typer(cluster, name="cluster", help="Run nodes of a cluster; show, move and stop its shards.")
 app.add_typer(audit, name="audit", help="Show and verify the audit log.")
+app.command("backup")(backup)
+app.command("restore")(restore)
 app.command("export")(export)
 app.command("import")(import_)
 

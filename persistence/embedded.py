@@ -23,7 +23,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +66,7 @@ SETTINGS: Final = {
     "wal_buffers": "'64MB'",
     "min_wal_size": "'512MB'",
     "max_wal_size": "'4GB'",
+    "max_slot_wal_keep_size": "'8GB'",
     "checkpoint_timeout": "'10min'",
     "checkpoint_completion_target": "0.9",
     "jit": "off",
@@ -120,6 +121,13 @@ class EmbeddedServer:
         return self._dsn(DATABASE)
 
     @property
+    def programs(self) -> Installation:
+        """PostgreSQL's programs, once the server has been started."""
+        if self._installation is None:
+            raise self._failed("the embedded server has not been started")
+        return self._installation
+
+    @property
     def pid(self) -> int | None:
         """The process id of the postmaster, None if there is none."""
         lines = self._pid_file()
@@ -161,6 +169,21 @@ class EmbeddedServer:
             finally:
                 os.close(users_lock)
 
+    def adopt(self, fill: Callable[[Path], None]) -> None:
+        """Makes the cluster of what `fill` puts into its folder, which belongs to the server's user
+        afterwards. Raises EmbeddedServerFailed if there is a cluster already, and whatever `fill` raises;
+        then nothing is left."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failed(f"cannot make the data directory {self.data_dir}: {error.strerror}") from error
+        with self._starting():
+            cluster = self.data_dir / "postgres"
+            if cluster.exists() or self._pointer.exists():
+                raise self._failed(f"there is a database in {self.data_dir} already")
+            installation = self._installation_for(cluster)
+            self._place_cluster(cluster, installation, fill)
+
     def destroy(self) -> None:
         """Stops the server and deletes the cluster with all data in it. Refuses while others use it."""
         self.stop()
@@ -180,12 +203,6 @@ class EmbeddedServer:
     # Where things are
 
     @property
-    def _programs(self) -> Installation:
-        if self._installation is None:
-            raise self._failed("the embedded server has not been started")
-        return self._installation
-
-    @property
     def _pointer(self) -> Path:
         return self.data_dir / "postgres.location"
 
@@ -196,9 +213,7 @@ class EmbeddedServer:
             cluster = Path(self._pointer.read_text().strip())
             if not cluster.is_dir():
                 raise self._failed(f"{self._pointer} names {cluster}, which is not there")
-        account = account_for(cluster, self.data_dir)
-        folder = self._folder or wheel_installation(self.data_dir)
-        self._installation = Installation(folder, account, self.data_dir).reachable(self._system_dir)
+        self._installation = self._installation_for(cluster)
         ours = self._installation.version()
         if not (cluster / "PG_VERSION").exists():
             cluster = self._make_cluster(cluster, self._installation, ours)
@@ -209,10 +224,30 @@ class EmbeddedServer:
             )
         self._cluster = cluster
 
+    def _installation_for(self, cluster: Path) -> Installation:
+        """The programs, run as the user that owns, or is to own, the cluster."""
+        account = account_for(cluster, self.data_dir)
+        folder = self._folder or wheel_installation(self.data_dir)
+        return Installation(folder, account, self.data_dir).reachable(self._system_dir)
+
     # Making the cluster
 
     def _make_cluster(self, cluster: Path, installation: Installation, version: int) -> Path:
-        """A fresh cluster at `cluster`, or in the system folder if its user can't get there; says where."""
+        """A fresh cluster; says where."""
+        options = ["--encoding=UTF8", "--locale=C", "--auth=peer", "--data-checksums"]
+        if version >= BUILTIN_LOCALES_SINCE:
+            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+
+        def initialise(making: Path) -> None:
+            code, said = installation.run("initdb", "-D", str(making), "-U", ROLE, *options)
+            if code != 0:
+                raise self._failed(f"initdb failed: {said}")
+
+        return self._place_cluster(cluster, installation, initialise)
+
+    def _place_cluster(self, cluster: Path, installation: Installation, fill: Callable[[Path], None]) -> Path:
+        """A cluster of what `fill` makes, at `cluster` or, if its user can't get there, in the system folder;
+        says where."""
         if not installation.can_enter(self.data_dir):
             make_system_dir(self._system_dir, self.data_dir)
             cluster = self._system_dir / f"cluster-{secrets.token_hex(8)}"
@@ -222,12 +257,13 @@ class EmbeddedServer:
         making.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(making, installation.account.pw_uid, installation.account.pw_gid)
-        options = ["--encoding=UTF8", "--locale=C", "--auth=peer", "--data-checksums"]
-        if version >= BUILTIN_LOCALES_SINCE:
-            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        code, said = installation.run("initdb", "-D", str(making), "-U", ROLE, *options)
-        if code != 0:
-            raise self._failed(f"initdb failed: {said}")
+        try:
+            fill(making)
+            if os.geteuid() == 0:
+                _give(making, installation.account)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
         making.rename(cluster)
         _sync_folder(cluster.parent)
         if cluster.parent != self.data_dir:
@@ -235,7 +271,7 @@ class EmbeddedServer:
         return cluster
 
     def _configure(self, socket_dir: Path) -> None:
-        account, cluster = self._programs.account, self.cluster
+        account, cluster = self.programs.account, self.cluster
         settings = SETTINGS | {"unix_socket_directories": _quoted(str(socket_dir))}
         lines = ["# Written at every start; put changes into custom.conf beside it."]
         lines += [f"{name} = {value}" for name, value in settings.items()]
@@ -243,7 +279,8 @@ class EmbeddedServer:
         if not (cluster / "custom.conf").exists():
             _replace(cluster / "custom.conf", "# Settings here win over those in postgresql.conf.\n", account)
         _replace(cluster / "postgresql.conf", "\n".join(lines), account)
-        _replace(cluster / "pg_hba.conf", f"local all {ROLE} peer map={ROLE}\n", account)
+        allowed = "".join(f"local {what} {ROLE} peer map={ROLE}\n" for what in ("all", "replication"))
+        _replace(cluster / "pg_hba.conf", allowed, account)
         names = sorted({"root", account.pw_name})
         _replace(cluster / "pg_ident.conf", "".join(f'{ROLE} "{name}" {ROLE}\n' for name in names), account)
 
@@ -259,7 +296,7 @@ class EmbeddedServer:
             log_size = self.log_path.stat().st_size if self.log_path.exists() else 0
             limit_s = max(1, int(deadline - time.monotonic()))
             options = ("-w", "-s", "-t", str(limit_s), "-D", str(self.cluster), "-l", str(self.log_path))
-            code, answer = self._programs.run("pg_ctl", "start", *options)
+            code, answer = self.programs.run("pg_ctl", "start", *options)
             if code != 0:
                 said = self._log_tail(log_size)
                 passing = any(sign in said for sign in SIGNS_OF_A_DYING_SERVER)
@@ -292,7 +329,7 @@ class EmbeddedServer:
         if not self._pid_file():
             return
         options = ("-m", "fast", "-w", "-s", "-t", str(START_LIMIT_S), "-D", str(self.cluster))
-        code, said = self._programs.run("pg_ctl", "stop", *options)
+        code, said = self.programs.run("pg_ctl", "stop", *options)
         if code != 0 and self._listening():
             raise self._failed(f"PostgreSQL in {self.cluster} did not stop: {said}")
         self._remove_socket_dir()
@@ -339,7 +376,7 @@ class EmbeddedServer:
         """The cluster itself, which is private; a short folder of our own if that path is too long."""
         if len(os.fsencode(self.cluster)) <= SOCKET_PATH_BYTES_MAX - len(f"/{SOCKET_NAME}.lock"):
             return self.cluster
-        account = self._programs.account
+        account = self.programs.account
         folder = Path(tempfile.mkdtemp(prefix="tessera-"))
         if os.geteuid() == 0:
             os.chown(folder, account.pw_uid, account.pw_gid)
@@ -410,6 +447,13 @@ def _replace(path: Path, content: str, owner: pwd.struct_passwd | None) -> None:
         os.fsync(file.fileno())
     new.replace(path)
     _sync_folder(path.parent)
+
+
+def _give(folder: Path, account: pwd.struct_passwd) -> None:
+    """Lets a folder with all that is in it belong to a user; links are given, not followed."""
+    for parent, folders, files in os.walk(folder):
+        for name in ("", *folders, *files):
+            os.chown(Path(parent) / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def _sync_folder(folder: Path) -> None:

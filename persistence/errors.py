@@ -187,3 +187,12 @@ class ExportRefused(PersistenceError):
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class BackupRefused(PersistenceError):
+    """A backup that can't be made or used here, or is not what was written; `path` says which file or
+    folder."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path

