@@ -28,9 +28,13 @@ from gateway.routes import (
     operations,
     parties,
     things,
+    webhook_sources,
+    webhooks,
 )
 from gateway.security.authorization import Authorization, engine_for
 from gateway.security.gate import Gate
+from gateway.webhooks.dispatcher import Dispatcher
+from gateway.webhooks.settings import WebhookSettings
 from gateway.wire import TYPE_DECODERS
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -48,22 +52,30 @@ HANDLERS: Final = (
     *legs.handlers,
     *books.handlers,
     *events.handlers,
+    *webhooks.handlers,
+    *webhook_sources.handlers,
     *operations.handlers,
 )
 
 
-def create_app(engine: Engine, gate: Gate | None = None, streams: StreamSettings | None = None) -> FastLane:
+def create_app(
+    engine: Engine,
+    gate: Gate | None = None,
+    streams: StreamSettings | None = None,
+    webhooks: WebhookSettings | None = None,
+) -> FastLane:
     """The application that serves `engine` to those whom `gate` lets in, without one to everybody on this
     machine; it holds nothing else, so several may serve one engine."""
     metrics = HttpMetrics()
     gate = gate or Gate(engine.settings.tenant)
     event_streams = EventStreams(engine, metrics.registry, streams or StreamSettings())
-    app = create_framework_app(engine, metrics, event_streams, gate)
-    return FastLane(app, engine, metrics, event_streams, gate)
+    dispatcher = Dispatcher(engine, event_streams.names, metrics.registry, webhooks or WebhookSettings())
+    app = create_framework_app(engine, metrics, event_streams, dispatcher, gate)
+    return FastLane(app, engine, metrics, event_streams, dispatcher, gate)
 
 
 def create_framework_app(
-    engine: Engine, metrics: HttpMetrics, event_streams: EventStreams, gate: Gate
+    engine: Engine, metrics: HttpMetrics, event_streams: EventStreams, dispatcher: Dispatcher, gate: Gate
 ) -> Litestar:
     """Every route, and what explains whatever is wrong with a request."""
 
@@ -73,7 +85,9 @@ def create_framework_app(
     return Litestar(
         route_handlers=list(HANDLERS),
         dependencies={"engine": Provide(provide_engine, sync_to_thread=False)},
-        state=State({"http_metrics": metrics, "event_streams": event_streams}),
+        state=State(
+            {"http_metrics": metrics, "event_streams": event_streams, "webhooks": dispatcher, "gate": gate}
+        ),
         middleware=[metrics.middleware, Authorization(gate).middleware],
         exception_handlers={Exception: handle},
         before_request=check_request,

@@ -47,6 +47,8 @@ from gateway.options import (
 from gateway.security.commands import audit, keys
 from gateway.security.settings import SecuritySettings
 from gateway.security.tls import TlsFiles, tls_context
+from gateway.webhooks.commands import webhooks
+from gateway.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
@@ -102,6 +104,7 @@ app = typer.Typer(
 
 app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
 app.add_typer(cluster, name="cluster", help="Run nodes of a cluster; show, move and stop its shards.")
+app.add_typer(webhooks, name="webhooks", help="Have events sent to URLs, and see what became of them.")
 app.add_typer(audit, name="audit", help="Show and verify the audit log.")
 app.command("backup")(backup)
 app.command("restore")(restore)
@@ -197,6 +200,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    webhooks_anywhere: Annotated[
+        bool,
+        typer.Option(
+            "--webhooks-anywhere",
+            help="Send webhooks to private addresses too, and without TLS; on loopback that is so anyway.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the engine and serve it over HTTP until SIGINT or SIGTERM.
@@ -207,6 +217,7 @@ def serve(
     """
     with reporting_failures(as_json=as_json):
         security = _security(auth, rate)
+        sending = _webhook_settings(webhooks_anywhere)
         files = _tls_files(tls_cert, tls_key, tls_client_ca)
         if not insecure_listen and not is_loopback(host):
             _check_secured(host, security, files)
@@ -216,7 +227,7 @@ def serve(
         tls = None if files is None else tls_context(files)
         listener = bind(host, port)
         try:
-            run(_serve(settings, runtime, ray, listener, security, tls, as_json))
+            run(_serve(settings, runtime, ray, listener, security, tls, sending, as_json))
         finally:
             listener.close()
 
@@ -237,6 +248,13 @@ def _ray_options(runtime: Runtime, address: str | None, first_port: int | None) 
 def _security(auth: bool, rate: int | None) -> SecuritySettings:
     try:
         return SecuritySettings.from_environment(auth=auth or None, rate=rate)
+    except ValueError as exc:
+        raise CommandFailed(ExitCode.USAGE, f"{exc}.") from exc
+
+
+def _webhook_settings(anywhere: bool) -> WebhookSettings:
+    try:
+        return WebhookSettings.from_environment(private=anywhere or None)
     except ValueError as exc:
         raise CommandFailed(ExitCode.USAGE, f"{exc}.") from exc
 
@@ -285,6 +303,7 @@ async def _serve(
     listener: socket.socket,
     security: SecuritySettings,
     tls: ssl.SSLContext | None,
+    webhook_settings: WebhookSettings,
     as_json: bool,
 ) -> None:
     from gateway.server import serve as serve_engine  # noqa: PLC0415  # imports the kernel: slow
@@ -302,7 +321,7 @@ async def _serve(
         )
         print_result(served, _show_served, as_json=as_json)
 
-    await serve_engine(settings, _opening(runtime, ray), listener, announce, security, tls)
+    await serve_engine(settings, _opening(runtime, ray), listener, announce, security, tls, webhook_settings)
 
 
 def _opening(runtime: Runtime, ray: RayOptions) -> "OpenEngine":

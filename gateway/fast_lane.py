@@ -20,6 +20,7 @@ from gateway.problems import Problem, gateway_problem
 from gateway.replies import Reply, problem_reply
 from gateway.security.authorization import caller_of, may_write_in_bulk
 from gateway.security.gate import Gate
+from gateway.webhooks.dispatcher import Dispatcher
 
 _NO_LENGTH: Final = -1
 
@@ -32,10 +33,17 @@ class FastLane:
     """An ASGI application around another one, which gets what this one does not take."""
 
     def __init__(
-        self, app: ASGIApp, engine: Engine, metrics: HttpMetrics, event_streams: EventStreams, gate: Gate
+        self,
+        app: ASGIApp,
+        engine: Engine,
+        metrics: HttpMetrics,
+        event_streams: EventStreams,
+        dispatcher: Dispatcher,
+        gate: Gate,
     ) -> None:
         self._app = app
         self.event_streams = event_streams
+        self.dispatcher = dispatcher
         self.engine = engine
         self.metrics = metrics
         self.gate = gate

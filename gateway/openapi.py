@@ -30,6 +30,9 @@ from gateway.events import schemas as event_schemas
 from gateway.events.streams import MEDIA_TYPE as STREAM_TYPE
 from gateway.openapi_details import add_details
 from gateway.security.description import describe_credentials
+from gateway.security.gate import MESSAGES_PATH
+from gateway.webhooks import schemas as webhook_schemas
+from gateway.webhooks import source_schemas
 from gateway.wire import UNSIGNED_64_MAX, WIRE_TYPES, Amount, Balance, Instant, Unsigned64
 
 DOCUMENT_PATH: Final = "/openapi.json"
@@ -95,6 +98,8 @@ TAGS: Final = (
     Tag(name="Entries", description="Lines of the double-entry ledger, of all accounts."),
     Tag(name="Legs", description="Bare legs in bulk: a debit and a credit of one amount."),
     Tag(name="Events", description="What happened, in the order of the log."),
+    Tag(name="Webhooks", description="Events, sent to a URL; Standard Webhooks signatures."),
+    Tag(name="Webhook sources", description="Other people's webhooks, as transitions of Moves."),
     Tag(name="Books", description="What must be true of the ledger as a whole."),
     Tag(name="Operations", description="Is it healthy, is it ready, how is it doing."),
 )
@@ -111,7 +116,7 @@ LSN: Final = ResponseHeader(
 
 BULK_SCHEMAS: Final[Mapping[str, pa.Schema]] = {"/v1/legs": LEG_SCHEMA, "/v1/accounts": ACCOUNT_SCHEMA}
 """Paths that take Arrow streams, and their columns."""
-_SCHEMAS: Final = (schemas, reading_schemas, event_schemas, problems)
+_SCHEMAS: Final = (schemas, reading_schemas, event_schemas, webhook_schemas, source_schemas, problems)
 """Where the objects are."""
 ALWAYS: Final = (
     "unknown_parameter",
@@ -230,6 +235,10 @@ def document(app: Litestar) -> dict[str, Any]:
         if isinstance(route, HTTPRoute) and (item := described["paths"].get(route.path_format)):
             for method, (handler, _) in route.route_handler_map.items():
                 _restore_examples(item.get(method.lower(), {}), handler)
+    described["paths"][MESSAGES_PATH]["post"]["requestBody"] = {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object", "description": "Whatever it is."}}},
+    }
     described["paths"]["/v1/events"]["get"]["responses"]["200"]["content"][STREAM_TYPE] = {
         "schema": {"type": "string", "description": "Server-sent events, each with an `Event` as its data."}
     }

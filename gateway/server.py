@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias
 
+import msgspec
 import uvicorn
 
 from actors.errors import Overloaded, ShardStopped
@@ -29,6 +30,7 @@ from gateway.protocol import protocol_for
 from gateway.security.opening import guarding
 from gateway.security.patience import patient, sweep
 from gateway.security.settings import SecuritySettings
+from gateway.webhooks.settings import WebhookSettings
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
@@ -85,14 +87,22 @@ async def serving(
     streams: StreamSettings | None = None,
     security: SecuritySettings | None = None,
     tls: ssl.SSLContext | None = None,
+    webhooks: WebhookSettings | None = None,
 ) -> AsyncIterator[HttpServer]:
-    """A running server over `engine`; at the end of the block every request it took has been answered."""
+    """A running server over `engine`; at the end of the block every request it took has been answered.
+
+    Webhooks may be sent to every network if told so, or if only this machine can reach the server.
+    """
     local = is_loopback(listener.getsockname()[0])
+    webhooks = webhooks or WebhookSettings()
+    if local:
+        webhooks = msgspec.structs.replace(webhooks, private=True)
     guard = guarding(engine.database, engine.settings.tenant, security or SecuritySettings(), local=local)
     async with guard as gate:
-        app = create_app(engine, gate, streams)
+        app = create_app(engine, gate, streams, webhooks)
         server = HttpServer(app, listener, tls)
         running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+        delivering = asyncio.create_task(app.dispatcher.run(), name="webhooks")
         watching = [
             asyncio.create_task(_watch(engine), name="watch"),
             asyncio.create_task(sweep(server.server_state.connections), name="sweep"),
@@ -105,6 +115,8 @@ async def serving(
         finally:
             for task in watching:
                 task.cancel()
+            app.dispatcher.close()
+            await delivering
             await app.event_streams.close()
             server.should_exit = True
             await running
@@ -129,6 +141,7 @@ async def serve(
     announce: Callable[[Engine, HttpServer], None],
     security: SecuritySettings | None = None,
     tls: ssl.SSLContext | None = None,
+    webhooks: WebhookSettings | None = None,
 ) -> None:
     """Open the engine and serve until a signal says stop. Raises ShardStopped if the engine ends itself."""
     stop = asyncio.Event()
@@ -141,7 +154,7 @@ async def serve(
             return
         engine = await opening
         try:
-            async with serving(engine, listener, security=security, tls=tls) as server:
+            async with serving(engine, listener, security=security, tls=tls, webhooks=webhooks) as server:
                 gc.collect()
                 gc.freeze()  # what is there for good is not looked through again and again, for 0.1 s a time
                 announce(engine, server)

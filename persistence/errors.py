@@ -172,6 +172,26 @@ class KeyNotFound(PersistenceError):
         self.id = id
 
 
+class WebhookGone(PersistenceError):
+    """There is no webhook of that `id` any more."""
+
+    def __init__(self, message: str, id: str) -> None:
+        super().__init__(message)
+        self.id = id
+
+
+class LeaseLost(PersistenceError):
+    """Another gateway has taken over."""
+
+
+class TooManyWebhooks(PersistenceError):
+    """There are as many webhooks as a tenant may have, `limit`."""
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class SnapshotTooEarly(PersistenceError):
     """A snapshot of the state after record `lsn`, which is not in the log."""
 

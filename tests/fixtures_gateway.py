@@ -23,6 +23,7 @@ from actors.settings import Settings
 from gateway.events.streams import StreamSettings
 from gateway.listener import bind
 from gateway.server import serving
+from gateway.webhooks.settings import WebhookSettings
 from persistence.embedded import EmbeddedServer
 from tests.fixtures_cluster import engine_on
 from tests.fixtures_postgres import TEMPLATE
@@ -35,9 +36,12 @@ _numbers = itertools.count(1)
 class RunningGateway:
     """An engine and its HTTP server in a thread with an event loop of its own."""
 
-    def __init__(self, settings: Settings, runtime: str = "local") -> None:
+    def __init__(
+        self, settings: Settings, runtime: str = "local", webhooks: WebhookSettings | None = None
+    ) -> None:
         self._settings = settings
         self._runtime = runtime  # see `engine_on`
+        self._webhooks = webhooks
         self._started = threading.Event()
         self._stop: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
@@ -94,7 +98,7 @@ class RunningGateway:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with (
             engine_on(self._runtime, self._settings) as self.engine,
-            serving(self.engine, bind("127.0.0.1", 0)) as server,
+            serving(self.engine, bind("127.0.0.1", 0), webhooks=self._webhooks) as server,
         ):
             self.url = server.url
             self._started.set()

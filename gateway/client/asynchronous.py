@@ -119,6 +119,35 @@ class AsyncClient:
         """What is committed, as it is, without end. See `Client.events`."""
         return AsyncEvents(Events(self._core.transport, filters, after))
 
+    # Webhooks
+
+    async def create_webhook(self, url: str, **fields: Any) -> Json:
+        """Have events sent to a URL. See `Client.create_webhook`."""
+        return await self._run(self._core.create_webhook, url, fields)
+
+    async def webhook(self, webhook: str) -> Json:
+        """One webhook: how far it has got, and how it is doing."""
+        return await self._run(self._core.webhook, "GET", webhook)
+
+    async def change_webhook(self, webhook: str, **fields: Any) -> Json:
+        """Change a webhook. See `Client.change_webhook`."""
+        return await self._run(self._core.webhook, "PATCH", webhook, "", fields)
+
+    async def remove_webhook(self, webhook: str) -> Json:
+        """Send nothing more to it; returns what it was."""
+        return await self._run(self._core.webhook, "DELETE", webhook)
+
+    async def rotate_webhook_secret(self, webhook: str, *, overlap_s: int = 86_400) -> Json:
+        """Give a webhook a new `secret`. If the answer is lost, ask again: every call makes another one."""
+        return await self._run(self._core.webhook, "POST", webhook, "/rotate", {"overlap_s": overlap_s})
+
+    async def replay_dead_events(self, webhook: str, events: list[str] | None = None) -> Json:
+        """Try dead events again. See `Client.replay_dead_events`."""
+        content = {} if events is None else {"events": events}
+        return await self._run(self._core.webhook, "POST", webhook, "/replay", content)
+
+    # Everything else
+
     async def get(self, path: str, **query: Any) -> Json:
         """What any other path answers, such as `/v1/trial-balance`."""
         return await self._run(self._core.get, path, query)

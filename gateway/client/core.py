@@ -152,6 +152,15 @@ class Core:
         path = f"/v1/moves/{quote(move, safe='')}/{quote(transition, safe='+')}"
         return self.send("POST", path, self._identified(fields))
 
+    def create_webhook(self, url: str, fields: Mapping[str, Any]) -> Json:
+        return self.send("POST", "/v1/webhooks", self._identified(fields) | {"url": url})
+
+    def webhook(self, method: str, webhook: str, more: str = "", content: Any = None) -> Json:
+        path = f"/v1/webhooks/{quote(webhook, safe='')}{more}"
+        if content is None:
+            return _json(self.transport.send(method, path))
+        return self.send(method, path, content)
+
     def _identified(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields, with an id, so that sending them again changes nothing."""
         return {"id": self.new_id(), **fields}

@@ -144,6 +144,49 @@ class Client:
         """
         return Events(self._core.transport, filters, after)
 
+    # Webhooks
+
+    def create_webhook(self, url: str, **fields: Any) -> Json:
+        """Have events sent to a URL: `webhook`, and its `secret`, which is shown this once.
+
+        Fields are `name`, `filter` and `after`.
+        """
+        return self._core.create_webhook(url, fields)
+
+    def webhooks(self) -> Iterator[Json]:
+        """Where events are sent to."""
+        return self._core.pages("/v1/webhooks", {})
+
+    def webhook(self, webhook: str) -> Json:
+        """One webhook: how far it has got, and how it is doing."""
+        return self._core.webhook("GET", webhook)
+
+    def change_webhook(self, webhook: str, **fields: Any) -> Json:
+        """Change `url`, `name`, `filter`, or `state`, which may be `active` or `paused`."""
+        return self._core.webhook("PATCH", webhook, content=fields)
+
+    def remove_webhook(self, webhook: str) -> Json:
+        """Send nothing more to it; returns what it was."""
+        return self._core.webhook("DELETE", webhook)
+
+    def rotate_webhook_secret(self, webhook: str, *, overlap_s: int = 86_400) -> Json:
+        """Give a webhook a new `secret`. If the answer is lost, ask again: every call makes another one."""
+        return self._core.webhook("POST", webhook, "/rotate", {"overlap_s": overlap_s})
+
+    def deliveries(self, webhook: str, **query: Any) -> Iterator[Json]:
+        """The newest attempts to deliver, newest first; `failed` asks for one sort only."""
+        return self._core.pages(f"/v1/webhooks/{webhook}/deliveries", query)
+
+    def dead_events(self, webhook: str) -> Iterator[Json]:
+        """Events that are not tried any more."""
+        return self._core.pages(f"/v1/webhooks/{webhook}/dead", {})
+
+    def replay_dead_events(self, webhook: str, events: list[str] | None = None) -> Json:
+        """Try dead events again, those that are named or all; returns how many in `events`."""
+        return self._core.webhook("POST", webhook, "/replay", {} if events is None else {"events": events})
+
+    # Everything else
+
     def get(self, path: str, **query: Any) -> Json:
         """What any other path answers, such as `/v1/trial-balance`."""
         return self._core.get(path, query)

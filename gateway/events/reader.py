@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+import numpy as np
+
 from actors.log_follower import LogFollower
 from actors.runtime import Engine
 from engine.record import Record
@@ -147,11 +149,45 @@ class _ShardReader:
         return found
 
     async def _accounts(self, lsn: int, ordinals: Indexes) -> AccountColumns:
-        """What is known of accounts. Those that are new wait until SQL shows them."""
-        shard = self.follower.shard
-        found = await self._names.find(shard, ordinals)
-        if found is None:
-            await self._engine.wait_shown(shard, lsn)
-            found = await self._names.find(shard, ordinals)
-        assert found is not None, "accounts of a record are shown with it"
-        return found
+        return await _accounts_of(self._engine, self._names, self.follower.shard, lsn, ordinals)
+
+
+class EventLookup:
+    """Finds single events again. The piece of the log that was read last is kept, since those that are looked
+    for tend to stand near each other."""
+
+    def __init__(self, engine: Engine, names: AccountNames) -> None:
+        self._engine = engine
+        self._names = names
+        self._records: list[Record] = []
+
+    async def find(self, position: Position) -> Told:
+        """The event at a position, which must be one that was told before.
+
+        Raises ShardStopped and PersistenceError.
+        """
+        record = await self._record(position.shard, position.lsn)
+        events = RecordEvents(record)
+        index = np.array([position.place - 1], np.int64)
+        ordinals = events.ordinals(index)
+        accounts = await _accounts_of(self._engine, self._names, position.shard, position.lsn, ordinals)
+        return told(self._engine, events, index, accounts)[0]
+
+    async def _record(self, shard: int, lsn: int) -> Record:
+        kept = self._records
+        if not kept or kept[0].shard != shard or not kept[0].lsn <= lsn <= kept[-1].lsn:
+            with self._engine.follow(shard, lsn - 1) as follower:
+                kept = self._records = await follower.next()
+        return kept[lsn - kept[0].lsn]
+
+
+async def _accounts_of(
+    engine: Engine, names: AccountNames, shard: int, lsn: int, ordinals: Indexes
+) -> AccountColumns:
+    """What is known of accounts of a record. Those that are new wait until SQL shows them."""
+    found = await names.find(shard, ordinals)
+    if found is None:
+        await engine.wait_shown(shard, lsn)
+        found = await names.find(shard, ordinals)
+    assert found is not None, "accounts of a record are shown with it"
+    return found

@@ -9,6 +9,7 @@ Whatever is wrong with a key or token, the answer is the same; the audit log kno
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -28,8 +29,10 @@ from gateway.security.settings import SecuritySettings
 from gateway.security.tokens import ProviderUnreachable, Tokens
 from persistence.errors import PersistenceError
 
-PUBLIC_PATHS: Final = frozenset({"/ready", "/docs", "/docs/openapi.json", "/openapi.json"})
-"""What everybody may see: whether requests are taken, and the description of the interface."""
+MESSAGES_PATH: Final = "/v1/webhook-sources/{source}/messages"
+PUBLIC_PATHS: Final = frozenset({"/ready", "/docs", "/docs/openapi.json", "/openapi.json", MESSAGES_PATH})
+"""What everybody may use, as templates: whether requests are taken, the description of the interface, and
+where webhooks come in, which are signed."""
 CALLER: Final = "tessera.caller"
 """Where in a request's scope the caller stands."""
 PATH_CHARACTERS_MAX: Final = 100
@@ -39,6 +42,7 @@ REFRESH_S: Final = 1.0
 HOSTS_MAX: Final = 256
 """Hosts that are remembered; when there are more, all are forgotten."""
 _SCHEME: Final = b"bearer "
+_MESSAGES: Final = re.compile(MESSAGES_PATH.replace("{source}", "[^/]+") + "/?")
 
 _logger = structlog.get_logger("tessera.gateway")
 
@@ -109,7 +113,7 @@ class Gate:
             if not self._is_meant_for_us(host):
                 raise _misdirected(host)
             return self._anybody
-        if scope["path"] in PUBLIC_PATHS:
+        if is_public(scope["path"]):
             known = self.find(authorization, host)
             return known if known is not None and known.admit(self._clock()) else self._nobody
         given = _credential(authorization)
@@ -183,6 +187,11 @@ def header(scope: HTTPScope, name: bytes) -> bytes:
         if given == name:
             found = value
     return found
+
+
+def is_public(path: str) -> bool:
+    """Whether everybody may use a path."""
+    return path in PUBLIC_PATHS or _MESSAGES.fullmatch(path) is not None
 
 
 def remote_of(scope: HTTPScope) -> str:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from gateway.options import AsJson, CommandFailed, ExitCode, print_result, reporting_failures
+from simulations.benchmarks.auth import auth
 from simulations.benchmarks.bulk import bulk
 from simulations.benchmarks.kernel import kernel
 from simulations.benchmarks.latency import latency
@@ -33,6 +34,7 @@ from simulations.benchmarks.peers import tigerbeetle as tigerbeetle_peer
 from simulations.benchmarks.projection import projection
 from simulations.benchmarks.recovery import recovery
 from simulations.benchmarks.report import Report, print_report, write_files
+from simulations.benchmarks.webhooks import webhooks
 
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     "kernel": kernel,
@@ -42,6 +44,8 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "projection": projection,
     "recovery": recovery,
     "memory": memory,
+    "webhooks": webhooks,
+    "auth": auth,
 }
 PEERS: Final[dict[str, tuple[PeerBenchmark, ...]]] = {
     "bulk": (tigerbeetle_peer.benchmark, tigerbeetle_peer.client, plain_postgres_peer.bulk),

@@ -37,6 +37,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     connections: int = 64
     rate: int = 0
+    token: str = ""  # an API key
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,9 +183,11 @@ class _Run:
 
 def _request(target: Target, body: bytes) -> bytes:
     """A request as an ordinary client sends it."""
+    key = f"Authorization: Bearer {target.token}\r\n" if target.token else ""
     head = (
         f"POST {target.path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\nUser-Agent: tessera-bench\r\n"
-        f"Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"{key}\r\n"
     )
     return head.encode() + body
 

@@ -58,6 +58,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     idle_accounts: int
     batches: int  # small ones, at a fixed rate
     requests: int  # transfers one by one, in each run
+    events: int  # sent to a webhook
     fresh: bool  # an engine and a database of its own for every run of every case
 
     @property
@@ -74,6 +75,7 @@ SMALL: Final = Scale(
     idle_accounts=100_000,
     batches=200,
     requests=5_000,
+    events=5_000,
     fresh=False,
 )
 """Runs with the tests, so that the benchmarks cannot rot."""
@@ -85,6 +87,7 @@ FULL: Final = Scale(
     idle_accounts=1_000_000,
     batches=4_000,
     requests=200_000,
+    events=100_000,
     fresh=True,
 )
 """The figures to quote."""

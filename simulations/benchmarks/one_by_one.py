@@ -53,7 +53,7 @@ def one_by_one(options: Options) -> Iterator[Measurement]:
             with Client(engine.url) as client:
                 accounts = Accounts.created(client, options.scale.accounts)
             for case in life:
-                load = _run(case, engine, accounts, options.scale.requests)
+                load = put_case(case, engine, accounts, options.scale.requests)
                 loads[case].append(load)
                 options.tell(f"{case.name}, run {len(loads[case])}: {said(load)}")
         for case in life:
@@ -90,12 +90,18 @@ def _lives(cases: list[Case], scale: Scale) -> list[list[Case]]:
     return [[case] for case in every] if scale.fresh else [every]
 
 
-def _run(case: Case, engine: ServedEngine, accounts: Accounts, count: int) -> Load:
+def put_case(case: Case, engine: ServedEngine, accounts: Accounts, count: int) -> Load:
+    """Put a case's load on an engine, after a part of it that is not measured."""
     url = urlsplit(engine.url)
     assert url.hostname is not None
     assert url.port is not None
     target = Target(
-        host=url.hostname, port=url.port, path="/v1/legs", connections=CONNECTIONS, rate=case.rate
+        host=url.hostname,
+        port=url.port,
+        path="/v1/legs",
+        connections=CONNECTIONS,
+        rate=case.rate,
+        token=engine.token,
     )
     texts = [str(id) for id in to_uuids(accounts.open)]
     put(target, _bodies(case, texts, 1 + count // WARM_UP_SHARE))

@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.client.errors import RequestRefused
 from gateway.client.transport import Transport
 from gateway.options import CommandFailed, ExitCode
 from persistence.embedded import EmbeddedServer
@@ -32,6 +33,8 @@ END_S: Final = 600
 """How long an engine may take to stop: the projection catches up, and a snapshot is written."""
 POLL_S: Final = 0.01
 DRAIN_S: Final = 600
+CLOSED_S: Final = 30
+"""How long it may take until an engine asks for keys."""
 SERVE: Final = ("serve", "--port", "0", "--json")
 LOG: Final = "engine.log"
 
@@ -43,6 +46,7 @@ class ServedEngine:
         self.url = url
         self.folder = folder
         self.books = ""  # their hash, once they have been proved
+        self.token = ""  # an API key, once it asks for one
         self._process = process
         self._transport = Transport(url)
 
@@ -50,6 +54,31 @@ class ServedEngine:
     def pid(self) -> int:
         """Of the engine's process."""
         return self._process.pid
+
+    def ask_for_keys(self) -> None:
+        """Make an API key, and wait until nobody comes in without one."""
+        command = ("keys", "create", "--name", "bench", "--scope", "*", "--json")
+        done = subprocess.run(  # noqa: S603  # ourselves
+            [sys.executable, "-m", "gateway.cli", *command, "--data-dir", str(self.folder)],
+            check=True,
+            env=_environment({}),
+            stdout=subprocess.PIPE,
+        )
+        self.token = msgspec.json.decode(done.stdout)["key"]
+        deadline = time.perf_counter() + CLOSED_S
+        while not self._refuses_strangers():
+            if time.perf_counter() > deadline:
+                raise CommandFailed(ExitCode.FAILED, "The engine does not ask for keys.")
+            time.sleep(POLL_S)
+        self._transport.close()
+        self._transport = Transport(self.url, headers={"Authorization": f"Bearer {self.token}"})
+
+    def _refuses_strangers(self) -> bool:
+        try:
+            self._transport.send("GET", "/v1/kinds")
+        except RequestRefused as refused:
+            return refused.code == "unauthenticated"
+        return False
 
     def health(self) -> dict[str, Any]:
         """What `/health` says: `lsn`, `projected_lsn`, `projection_lag_legs`, …"""

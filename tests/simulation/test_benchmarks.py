@@ -28,6 +28,7 @@ SCALE = msgspec.structs.replace(
     idle_accounts=5_000,
     batches=20,
     requests=500,
+    events=500,
 )
 TINY = Options(scale=SCALE, tell=lambda _: None)
 FRESH = msgspec.structs.replace(TINY, scale=msgspec.structs.replace(SCALE, fresh=True))

@@ -1,0 +1,71 @@
+"""How webhooks are delivered, in one immutable object. The environment is read here and nowhere else:
+`TESSERA_WEBHOOK_<NAME>` for each field."""
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+NANOSECONDS: Final = 1_000_000_000
+ENVIRONMENT_PREFIX: Final = "TESSERA_WEBHOOK_"
+
+
+class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pauses grow by `pause_factor` from `first_pause_s`, and each is drawn from half to one and a half of
+    itself, so that attempts spread out. Raises ValueError."""
+
+    private: bool = False  # send to every network, and without TLS too
+    connections: int = 8  # to one receiver
+    timeout_s: float = 15.0  # of an attempt
+    first_pause_s: float = 5.0
+    pause_factor: float = 3.0
+    longest_pause_s: float = 43_200.0
+    attempts_max: int = 14  # then an event is dead; with these pauses after two to three days
+    failing_after: int = 8  # attempts in a row that failed; then they are made one at a time
+    probe_pause_s: float = 1.0  # between those, doubling
+    longest_probe_pause_s: float = 60.0
+    disabled_after_s: float = 432_000.0  # without a single event taken, while it was tried
+    held_max: int = 512  # events in memory with their content
+    held_bytes_max: int = 4 << 20
+    unfinished_max: int = 10_000  # events in memory in all; the log is read no further
+    write_s: float = 1.0  # how often it is written down what has become of events
+    poll_s: float = 1.0  # how often changed endpoints are looked for
+    restart_s: float = 5.0  # after something went wrong with the database
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            if getattr(self, field.name) <= 0 and field.type is not bool:
+                raise ValueError(f"{field.name} must be above 0, not {getattr(self, field.name)}")
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, **given: Any
+    ) -> "WebhookSettings":
+        """The given settings, and the environment's for those that are None. Raises ValueError."""
+        source = os.environ if environment is None else environment
+        chosen = {name: value for name, value in given.items() if value is not None}
+        for field in msgspec.structs.fields(cls):
+            variable = ENVIRONMENT_PREFIX + field.name.upper()
+            if field.name not in chosen and source.get(variable):
+                try:
+                    chosen[field.name] = msgspec.convert(source[variable], field.type, strict=False)
+                except msgspec.ValidationError as exc:
+                    raise ValueError(f"{variable}: {exc}") from exc
+        return cls(**chosen)
+
+    def pause_ns(self, attempts: int, wait_s: float, chance: Callable[[], float] = random.random) -> int:
+        """How long an event waits after so many attempts, and not shorter than the receiver asks for."""
+        usual = min(self.longest_pause_s, self.first_pause_s * self.pause_factor ** min(attempts - 1, 60))
+        asked = min(wait_s, self.longest_pause_s)
+        return int(max(usual * (0.5 + chance()), asked) * NANOSECONDS)
+
+    def probe_pause_ns(self, streak: int, wait_s: float) -> int:
+        """How long a receiver is left alone after so many failures in a row; 0 = not at all."""
+        over = streak - self.failing_after
+        usual = (
+            0.0 if over < 0 else min(self.longest_probe_pause_s, self.probe_pause_s * 2.0 ** min(over, 60))
+        )
+        asked = min(wait_s, self.longest_probe_pause_s)
+        return int(max(usual, asked) * NANOSECONDS)
