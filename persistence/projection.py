@@ -108,11 +108,13 @@ class Projector:
         self._sessions: list[Session] = []  # none: what is kept in memory must be read again
         self._writing: deque[asyncio.Task[None]] = deque()  # a session each, in order of their records
         self._groups = 0  # begun by these sessions
+        self._remembers = False  # whether counters and closings below are those at `lsn`
         self._counters = segments.Counters()
         self._closed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by account ordinal
 
     async def start(self) -> None:
-        """Connects, and reads where the projection is. Raises DatabaseUnreachable."""
+        """Connects, and reads where the projection is; what its accounts have is read with the first records,
+        so that nobody waits for it who only writes the log. Raises DatabaseUnreachable."""
         await self.close()
         try:
             for _ in range(SESSIONS):
@@ -120,10 +122,7 @@ class Projector:
             session = self._sessions[0]
             with translated():
                 await session.execute(_SQL["create_cursor"], (self.shard,))
-                async with session.transaction():
-                    await session.execute(_SQL["one_moment"])
-                    cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
-                    await self._read_counters(session)
+                cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
         except BaseException:
             await self.close()
             raise
@@ -131,6 +130,7 @@ class Projector:
         self.lsn, self.timestamp = cursor
         self.handed = self.lsn
         self._groups = 0
+        self._remembers = False
 
     async def _connect(self) -> Session:
         session = await self._database.connect(f"tessera {self._database.schema}/{self.shard} projection")
@@ -182,6 +182,8 @@ class Projector:
         try:
             if not self._sessions:
                 await self.start()
+            if not self._remembers:
+                await self._remember()
             following = [record for record in records if record.lsn > self.handed]
             self._check_sequence(following)
             for group in _groups(following):
@@ -284,17 +286,32 @@ class Projector:
                     record.lsn,
                 )
 
+    async def _remember(self) -> None:
+        """Reads the counters that the tables have. Raises ProjectionConflict if they have moved on."""
+        session = self._sessions[0]
+        with translated():
+            async with session.transaction():
+                await session.execute(_SQL["one_moment"])
+                cursor = await (await session.execute(_SQL["cursor"], (self.shard,))).fetchone()
+                if cursor != (self.lsn, self.timestamp):
+                    raise self._moved_on()
+                await self._read_counters(session)
+        self._remembers = True
+
+    def _moved_on(self) -> ProjectionConflict:
+        return ProjectionConflict(
+            f"the projection of shard {self.shard} is not at record {self.lsn} any more: "
+            "another projector is at work, or the cursor was changed",
+            self.shard,
+        )
+
     async def _advance(self, session: Session, lsn: int, timestamp: int) -> None:
         moved = await session.execute(
             _SQL["advance"],
             {"shard": self.shard, "expected": self.lsn, "next": lsn, "timestamp": timestamp},
         )
         if moved.rowcount != 1:
-            raise ProjectionConflict(
-                f"the projection of shard {self.shard} is not at record {self.lsn} any more: "
-                "another projector is at work, or the cursor was changed",
-                self.shard,
-            )
+            raise self._moved_on()
 
     async def _copy_legs(self, session: Session, legs: Rows, piece_bytes: int) -> None:
         if len(legs) == 0:
