@@ -10,6 +10,7 @@ from engine.drafts import MoveBlock
 from engine.layout import LEG_FLAGS_OF_CLIENTS, LegColumns, LegFlag, OpenColumns
 from engine.ledger import LegBlock, LoadedLegs
 
+_OF_ENGINE = np.uint16(LegFlag.OF_MOVE | LegFlag.PART | LegFlag.CROSSING)
 _Columns = TypeVar("_Columns", LegColumns, OpenColumns)
 
 
@@ -68,13 +69,13 @@ class BlockBuilder:
 
 
 def without_engine_flags(legs: LegColumns) -> LegColumns:
-    """The same legs; where a client set the engine's own flag OF_MOVE, another reserved flag stands instead,
-    so that the kernel refuses it as reserved although Moves' legs in the same block may carry it."""
-    stolen = (legs.flags & np.uint16(LegFlag.OF_MOVE)) != 0
+    """The same legs; where a client set a flag that the engine's own legs may have in the same block, another
+    reserved flag stands instead, so that the kernel refuses it as reserved."""
+    stolen = (legs.flags & _OF_ENGINE) != 0
     if not stolen.any():
         return legs
     flags = legs.flags.copy()
-    flags[stolen] = (flags[stolen] & np.uint16(0x7FFF)) | np.uint16(LegFlag.BURNT)
+    flags[stolen] = (flags[stolen] & ~_OF_ENGINE) | np.uint16(LegFlag.BURNT)
     return legs._replace(flags=flags)
 
 

@@ -88,5 +88,8 @@ class Door(Protocol):
     async def end(self) -> str:
         """Wait until it serves no more; returns why."""
 
+    async def rest(self) -> None:
+        """Take no more messages; return once nothing is left that needs other shards, or after a while."""
+
     async def close(self) -> None:
         """Let go of it, in order."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from actors.errors import Overloaded, ShardStopped
+from engine.crossing.messages import Frame
 
 RETRY_AFTER_S: Final = 1
 
@@ -32,9 +33,12 @@ class Mailbox:
         self._weight_max = weight_max
         self._letters: deque[Letter] = deque()
         self._weight = 0  # sum over waiting letters
-        self._arrived = asyncio.Event()  # set while letters wait or the mailbox is closed
+        self._arrived = asyncio.Event()  # set while something waits, and at the end
         self._changed = asyncio.Event()  # set by whatever may be a reason to look again
-        self._closed: str | None = None  # why, once closed
+        self._closed: str | None = None  # why letters are refused
+        self.ended = False  # nothing more will come
+        self._frames: deque[Frame] = deque()  # from other shards, which bound them
+        self._frames_weight = 0
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -62,6 +66,31 @@ class Mailbox:
         self._changed.set()
         return [letter.answer for letter in letters]
 
+    def hear(self, frame: Frame) -> None:
+        """Leave what another shard says. It is taken before letters, even by a mailbox that is closed."""
+        self._frames.append(frame)
+        self._frames_weight += frame.weight
+        self._arrived.set()
+        self._changed.set()
+
+    def take_frames(self, weight_max: int) -> list[Frame]:
+        """Frames for one turn, oldest first: at least one if any waits, else up to `weight_max` in weight."""
+        taken: list[Frame] = []
+        weight = 0
+        while self._frames and (not taken or weight + self._frames[0].weight <= weight_max):
+            frame = self._frames.popleft()
+            weight += frame.weight
+            taken.append(frame)
+        self._frames_weight -= weight
+        return taken
+
+    def put_back(self, frames: Sequence[Frame]) -> None:
+        """Frames that were taken, and are to be taken first again."""
+        self._frames.extendleft(reversed(frames))
+        self._frames_weight += sum(frame.weight for frame in frames)
+        if frames:
+            self._arrived.set()
+
     async def wait(self, timeout_s: float | None) -> None:
         """Return once something waits or the mailbox is closed, or after `timeout_s`."""
         try:
@@ -73,7 +102,7 @@ class Mailbox:
     async def wait_for_more(self, weight: int, patient: Callable[[], bool]) -> None:
         """Return once so much waits, the mailbox is closed, or `patient` says no more: it is asked again
         whenever letters arrive, and after `wake`."""
-        while self._weight < weight and self._closed is None and patient():
+        while self._weight + self._frames_weight < weight and self._closed is None and patient():
             self._changed.clear()
             await self._changed.wait()
 
@@ -92,15 +121,20 @@ class Mailbox:
             if not letter.answer.cancelled():
                 taken.append(letter)
         self._weight -= weight
-        if not self._letters and self._closed is None:
+        if not self._letters and not self._frames and not self.ended:
             self._arrived.clear()
         return taken
 
-    def close(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
         """Refuse letters from now on, for the first reason given. What waits already may still be taken."""
         self._closed = self._closed or reason
-        self._arrived.set()
         self._changed.set()
+
+    def close(self, reason: str) -> None:
+        """Refuse letters, and wait for nothing any more: neither letters nor other shards."""
+        self.refuse(reason)
+        self.ended = True
+        self._arrived.set()
 
     @property
     def closed(self) -> bool:

@@ -42,6 +42,7 @@ from actors.messages import (
     move_weight,
 )
 from actors.metrics import EngineMetrics
+from actors.peers import LocalPeers
 from actors.router import Router, in_messages
 from actors.settings import Settings
 from actors.shard import Shard
@@ -153,12 +154,9 @@ class Engine:
 
     async def _open_shards(self, clock: Callable[[], int]) -> None:
         """Open all shards, or none."""
+        peers = LocalPeers()
         opening = [
-            asyncio.create_task(
-                Shard.open(
-                    index, self.settings, self._database, self.metrics.shard(index), clock, self._placement
-                )
-            )
+            asyncio.create_task(self._open_shard(index, clock, peers))
             for index in range(self._placement.shards)
         ]
         try:
@@ -173,9 +171,17 @@ class Engine:
             await asyncio.gather(*[shard.close() for shard in opened])
             raise next(error for error in map(_error_of, opening) if error is not None)
 
+    async def _open_shard(self, index: int, clock: Callable[[], int], peers: LocalPeers) -> Shard:
+        metrics = self.metrics.shard(index)
+        shard = await Shard.open(index, self.settings, self._database, metrics, clock, self._placement, peers)
+        peers.join(index, shard)
+        return shard
+
     async def close(self) -> None:
         """Answer what waits, let the projection catch up, leave a snapshot, and let go of the database."""
         try:
+            if self._router is not None:
+                await asyncio.gather(*[shard.rest() for shard in self._shards])
             await asyncio.gather(*[shard.close() for shard in self._shards])
         finally:
             await self.queries.close()

@@ -14,11 +14,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from actors.commit import CommitPipeline
+from actors.commit import CommitPipeline, Reply
 from actors.committed_tail import CommittedTail
 from actors.doors import Catalogue, Health
 from actors.errors import ActorError, InvalidRequest, Overloaded, ShardStopped
@@ -27,11 +28,14 @@ from actors.lookups import PatientLookups
 from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
 from actors.messages import Capture, Message
 from actors.metrics import ShardMetrics
+from actors.peers import NoPeers, Peers
 from actors.projection_feed import ProjectionFeed
 from actors.projector_thread import ProjectorThread
 from actors.settings import Settings
 from actors.sharded_turn import ShardedTurn
 from actors.turn import Turn
+from actors.unfinished import Unfinished
+from engine.crossing.messages import Frame
 from engine.ledger import LedgerConfig, WindowFull
 from engine.placement import ONE_SHARD, Placement
 from engine.record import Record, chain_hash, encode
@@ -47,6 +51,8 @@ from persistence.verify import Report, verify
 
 IDLE_S: Final = 1.0
 """How often an idle shard looks whether holds have expired."""
+REST_LIMIT_S: Final = 10.0
+"""How long a shard that is to end waits for others that have a part in what it does."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +71,7 @@ class Shard:
         recovered: recovery.Recovered,
         clock: Callable[[], int],
         metrics: ShardMetrics,
+        peers: Peers,
     ) -> None:
         self.index = index
         self.recovered = recovered
@@ -76,6 +83,9 @@ class Shard:
         self._state = state
         self._clock = clock
         self._metrics = metrics
+        self._peers = peers
+        self._unfinished = Unfinished()
+        self._turned = asyncio.Event()  # set, and replaced, after every turn
         self._queries = Queries(database, index)
         self._lookups = PatientLookups(self._queries)
         self._mailbox = Mailbox(index, settings.mailbox_messages_max, settings.mailbox_weight_max)
@@ -104,8 +114,12 @@ class Shard:
         metrics: ShardMetrics,
         clock: Callable[[], int] = time.time_ns,
         placement: Placement = ONE_SHARD,
+        peers: Peers | None = None,
     ) -> "Shard":
-        """Become the shard's only writer, recover its state, and serve. Raises PersistenceError."""
+        """Become the shard's only writer, recover its state, and serve. Raises PersistenceError.
+
+        `peers` leads to the other shards of the `placement`; they speak to this one by `hear`.
+        """
         log = await Log.open(database, index, takeover=settings.takeover, clock=clock)
         projector = ProjectorThread(Projector(database, index))
         try:
@@ -119,7 +133,10 @@ class Shard:
                     index,
                     recovered.lsn + 1,
                 )
-            shard = cls(index, settings, database, log, state, projector, recovered, clock, metrics)
+            to_others = NoPeers() if peers is None else peers
+            shard = cls(
+                index, settings, database, log, state, projector, recovered, clock, metrics, to_others
+            )
         except BaseException:
             await projector.close()
             await log.close()
@@ -153,6 +170,11 @@ class Shard:
         except Overloaded:
             self._metrics.overloaded("mailbox")
             raise
+
+    def hear(self, frame: Frame) -> None:
+        """Take what another shard says."""
+        if self.stopped is None:
+            self._mailbox.hear(frame)
 
     @property
     def state(self) -> ShardState:
@@ -231,6 +253,21 @@ class Shard:
         await self.ended.wait()
         return self.stopped or ""
 
+    async def rest(self, limit_s: float = REST_LIMIT_S) -> None:
+        """Take no more letters, and return once nothing is left that needs other shards; or after a while."""
+        self._mailbox.refuse("it is closing")
+        try:
+            async with asyncio.timeout(limit_s):
+                while self.stopped is None and not self._is_resting():
+                    await self._turned.wait()
+        except TimeoutError:
+            _log.warning("others have not answered", shard=self.index, waiting=len(self._unfinished.answers))
+
+    def _is_resting(self) -> bool:
+        crossings = self._state.crossings
+        busy = self._mailbox.weight or self._pipeline.unanswered or self._unfinished.answers
+        return not busy and (crossings is None or crossings.idle)
+
     async def close(self) -> None:
         """Answer what waits, let the projection catch up, leave a snapshot, and give up the log. A shard that
         has stopped only lets go of what it holds."""
@@ -243,6 +280,7 @@ class Shard:
         if self._follower is not None:
             await asyncio.wait([self._follower])
         graceful, self.stopped = self.stopped is None, self.stopped or "it was closed"
+        self._unfinished.fail(ShardStopped(self.index, self.stopped))
         await self._feed.close(ShardStopped(self.index, self.stopped), drain=graceful)
         if graceful:
             await self._leave_snapshot()
@@ -273,11 +311,14 @@ class Shard:
                 await self._pipeline.room()
                 await self._mailbox.wait(IDLE_S)
                 await self._mailbox.wait_for_more(self._settings.turn_weight_min, self._is_committing)
+                frames = self._mailbox.take_frames(self._settings.turn_weight_max)
                 letters = self._mailbox.take(self._settings.turn_weight_max)
-                if not letters and self._mailbox.closed:
+                if not letters and not frames and self._mailbox.ended:
                     return
-                await self._run_turn(letters)
+                await self._run_turn(letters, frames)
                 letters = []
+                turned, self._turned = self._turned, asyncio.Event()
+                turned.set()
         except Exception as failure:
             _log.error("a turn has failed", shard=self.index, error=repr(failure), exc_info=True)
             self._fail(failure)
@@ -288,7 +329,7 @@ class Shard:
         """Whether a turn would wait for the one before it anyway, and may as well take more then."""
         return self._pipeline.unanswered > 0
 
-    async def _run_turn(self, letters: list[Letter]) -> None:
+    async def _run_turn(self, letters: list[Letter], frames: list[Frame]) -> None:
         started = time.perf_counter()
         try:
             await self._make_room_for_ids()
@@ -296,8 +337,7 @@ class Shard:
             self._refuse(letters, refusal)
             return
         now = max(self._clock(), self._state.time)
-        kind = Turn if self._state.placement.shards == 1 else ShardedTurn
-        turn = kind(self._state, self._lookups, now, letters)
+        turn = self._turn(now, letters, frames)
         if now - self._swept_at >= self._settings.sweep_interval_ns:
             self._swept_at = now
             turn.sweep()
@@ -309,12 +349,37 @@ class Shard:
             self._state.advance(record, chain_hash(payload))
             self._legs_since_snapshot += len(record.legs)
         replies = turn.replies(self._state.lsn)
+        if isinstance(turn, ShardedTurn):
+            self._mailbox.put_back(turn.unheard)
+            replies += self._told_once_durable(turn)
         if record is not None or replies:
             self._pipeline.submit(record, payload, replies)
         self._metrics.turn(
             time.perf_counter() - started, sum(letter.weight for letter in letters), len(payload)
         )
         self._metrics.results(turn.results)
+
+    def _turn(self, now: int, letters: list[Letter], frames: list[Frame]) -> Turn:
+        if self._state.placement.shards == 1:
+            return Turn(self._state, self._lookups, now, letters)
+        return ShardedTurn(
+            self._state, self._lookups, now, letters, frames, self._unfinished, self._log.epoch
+        )
+
+    def _told_once_durable(self, turn: ShardedTurn) -> list[Reply]:
+        """Tell other shards what they may know now; what they may not yet, as replies that are theirs."""
+        for shard, frame in turn.at_once.items():
+            self._peers.tell(shard, frame)
+        replies = []
+        for shard, frame in turn.once_durable.items():
+            told = asyncio.get_running_loop().create_future()
+            told.add_done_callback(partial(self._tell, shard))
+            replies.append(Reply(told, frame))
+        return replies
+
+    def _tell(self, shard: int, told: "asyncio.Future[Frame]") -> None:
+        if not told.cancelled() and told.exception() is None:
+            self._peers.tell(shard, told.result())
 
     async def _make_room_for_ids(self) -> None:
         """Start a new generation of remembered ids when it is time, and forget one that SQL knows by now.
@@ -354,6 +419,7 @@ class Shard:
             self._refuse(letters, error)
         for reply in self._pipeline.take_unanswered():
             reply._replace(answer=error).give()
+        self._unfinished.fail(error)
         if self._turns is not None and self._turns is not asyncio.current_task():
             self._turns.cancel()  # it may wait for what will never come
         _log.error("the shard has stopped", shard=self.index, reason=self.stopped)

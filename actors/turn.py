@@ -77,26 +77,27 @@ class Lookups(Protocol):
         """What is known of these requests, Moves and references."""
 
 
-class _Posted(NamedTuple):
+class Posted(NamedTuple):
     """Bare legs in the block, waiting for the kernel."""
 
     letter: Letter
     legs: slice
 
 
-class _Moved(NamedTuple):
+class Moved(NamedTuple):
     """A Move's command, waiting for the kernel; its answer goes to place `at` of `answers`."""
 
     answers: list[Any]
     at: int
     prepared: Prepared
     principal: str
+    open: Any = None  # of the same answers, while others of them may come later
 
 
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
     """A Move's command whose legs are in the block."""
 
-    moved: _Moved
+    moved: Moved
     legs: slice | None
 
 
@@ -111,8 +112,8 @@ class Turn:
         self._now = now
         self._letters = letters
         self._block = BlockBuilder()
-        self._in_block: list[_Posted | _Judged] = []
-        self._drafted: list[_Moved] = []  # prepared one after the other, not in the block yet
+        self._in_block: list[Posted | Judged] = []
+        self._drafted: list[Moved] = []  # prepared one after the other, not in the block yet
         self._accounts: list[Rows] = []
         self._keys: list[str] = []
         self._guards: list[Rows] = []
@@ -144,9 +145,17 @@ class Turn:
         """Release holds that have expired."""
         expired = self._state.ledger.expire(self._now, SWEEP_HOLDS_MAX)
         if len(expired):
-            self._legs.append(expired)
+            self._happened(expired)
             self._attribution.legs("", len(expired))
-            self._add_events(self._state.moves.expire(expired), "")
+            self._swept(expired)
+
+    def _swept(self, expired: Rows) -> None:
+        """Holds have run out."""
+        self._add_events(self._state.moves.expire(expired), "")
+
+    def _happened(self, facts: Rows) -> None:
+        """Legs, expiries and burnt ids are true now, and go into the log."""
+        self._legs.append(facts)
 
     async def run(self) -> None:
         """Decide all letters. What one of them got wrong is its own answer; the others go on."""
@@ -183,22 +192,22 @@ class Turn:
     # Legs
 
     async def _post_legs(self, letter: Letter) -> None:
-        columns = self._legs_of(letter)
-        if not self._room_for(len(columns.amount)):
+        if not self._room_for(len(letter.message.columns.amount)):
             raise Overloaded("the turn is full", RETRY_AFTER_S)
+        columns = self._legs_of(letter)
         self._compile_moves()
-        self._in_block.append(_Posted(letter, self._block.add(columns)))
+        self._in_block.append(Posted(letter, self._block.add(columns)))
 
     async def _post_batches(self, letter: Letter) -> None:
         message: PostBatches = letter.message
-        columns = self._legs_of(letter)
-        if not self._room_for(len(columns.amount)):
+        if not self._room_for(len(message.columns.amount)):
             raise Overloaded("the turn is full", RETRY_AFTER_S)
+        columns = self._legs_of(letter)
         self._compile_moves()
-        self._in_block.append(_Posted(letter, self._block.add_batches(columns, message.offsets)))
+        self._in_block.append(Posted(letter, self._block.add_batches(columns, message.offsets)))
 
     def _legs_of(self, letter: Letter) -> LegColumns:
-        """The legs in a letter, as the kernel may take them."""
+        """The legs in a letter, as the kernel may take them. Raises Overloaded."""
         return without_engine_flags(letter.message.columns)
 
     def _room_for(self, legs: int) -> bool:
@@ -214,7 +223,7 @@ class Turn:
         with_legs = [item.prepared for item in drafted if item.prepared.leg_count]
         places = iter(self._block.add_moves(self._state.moves.compile(with_legs)) if with_legs else ())
         self._in_block += [
-            _Judged(item, next(places) if item.prepared.leg_count else None) for item in drafted
+            Judged(item, next(places) if item.prepared.leg_count else None) for item in drafted
         ]
 
     async def _flush(self) -> None:
@@ -224,12 +233,18 @@ class Turn:
             return
         builder, self._block = self._block, BlockBuilder()
         waiting, self._in_block = self._in_block, []
-        stamps = _Stamps(self._state.ledger.last_timestamp)
+        stamps = Stamps(self._state.ledger.last_timestamp)
         outcome = await self._decide(builder) if len(builder) else None
         if outcome is not None:
             self._attribute(waiting, outcome)
+        self._answer_all(waiting, outcome, stamps)
+
+    def _answer_all(
+        self, waiting: "list[Posted | Judged]", outcome: LegOutcome | None, stamps: "Stamps"
+    ) -> None:
+        """Answer who is in a block, in order."""
         for item in waiting:
-            if isinstance(item, _Judged):
+            if isinstance(item, Judged):
                 self._settle(item, outcome, stamps)
             else:
                 assert outcome is not None
@@ -251,16 +266,16 @@ class Turn:
             self._accounts.append(outcome.opened)
             self._keys += [builder.open_keys[at] for at in outcome.opened_index.tolist()]
         if len(outcome.facts):
-            self._legs.append(outcome.facts)
+            self._happened(outcome.facts)
         return outcome
 
-    def _attribute(self, waiting: "Sequence[_Posted | _Judged]", outcome: LegOutcome) -> None:
+    def _attribute(self, waiting: "Sequence[Posted | Judged]", outcome: LegOutcome) -> None:
         """Note on whose word each of the block's facts came."""
         principals = {
             name
             for item in waiting
             for name in (
-                [item.moved.principal] if isinstance(item, _Judged) else _principals_of(item.letter.message)
+                [item.moved.principal] if isinstance(item, Judged) else _principals_of(item.letter.message)
             )
         }
         if len(principals) == 1:
@@ -270,7 +285,7 @@ class Turn:
         for item in waiting:
             if item.legs is None:
                 continue
-            if isinstance(item, _Judged):
+            if isinstance(item, Judged):
                 self._attribution.legs(item.moved.principal, int(np.count_nonzero(made[item.legs])))
             elif isinstance(item.letter.message, PostBatches) and item.letter.message.principals:
                 message = item.letter.message
@@ -315,16 +330,20 @@ class Turn:
                     f"{step.leg_count} legs do not fit into this turn; send it again",
                 )
                 step.draft = None
-            self._drafted.append(_Moved(answers, at, step, self._principal))
+            self._drafted.append(Moved(answers, at, step, self._principal))
 
-    def _settle(self, judged: _Judged, outcome: LegOutcome | None, stamps: "_Stamps") -> None:
+    def _settle(self, judged: Judged, outcome: LegOutcome | None, stamps: "Stamps") -> None:
         """Let a Move take its step, or not, as its legs were decided."""
-        answers, at, prepared, principal = judged.moved
+        prepared = judged.moved.prepared
         latest = stamps.latest(outcome) if judged.legs is None else None
         answer, facts = self._state.moves.settle(prepared, outcome, judged.legs, self._now, latest)
         self.results[answer.code or "created"] += 1
-        self._add_events(facts, principal)
-        answers[at] = answer
+        self._add_events(facts, judged.moved.principal)
+        self._give(judged.moved, answer)
+
+    def _give(self, moved: Moved, answer: MoveAnswer) -> None:
+        """A command has its answer."""
+        moved.answers[moved.at] = answer
 
     async def _preview(self, letter: Letter) -> None:
         await self._flush()
@@ -483,7 +502,7 @@ def _principals_of(message: PostLegs | PostBatches) -> Sequence[str]:
     return [message.principal]
 
 
-class _Stamps:
+class Stamps:
     """The newest stamp of a fact up to a place in the block; `end` only grows."""
 
     def __init__(self, before: int) -> None:

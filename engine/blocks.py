@@ -48,6 +48,23 @@ class LegOutcome(NamedTuple):
     opened_index: npt.NDArray[np.int64]  # which of the block's opens each was
 
 
+class Reserved(NamedTuple):
+    """The answers to chains that were judged to happen later, and what was set aside for them.
+
+    `facts[i]` is leg i as it would be, if its status is `CREATED`; its stamp is not its own yet. The
+    reservations of chain k are `reserved[ends[k − 1]:ends[k]]`.
+    """
+
+    status: npt.NDArray[np.uint8]
+    timestamp: npt.NDArray[np.int64]
+    amount: npt.NDArray[np.int64]
+    facts: _Array  # LEG_FACT
+    opened: _Array  # ACCOUNT_FACT
+    opened_index: npt.NDArray[np.int64]
+    reserved: _Array  # RESERVED
+    ends: npt.NDArray[np.int64]
+
+
 class AccountOutcome(NamedTuple):
     """The answers to a block of accounts, one each, and what it adds to the log."""
 

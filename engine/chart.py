@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from engine import ids
-from engine.layout import CEILING_UNSET, FLOOR_UNSET
+from engine.layout import CEILING_UNSET, FLOOR_UNSET, PAIR_CODE
 from engine.placement import ONE_SHARD, Placement
 
 KEY_LENGTH_MAX: Final = 200
@@ -61,7 +61,7 @@ CLASSES: Final[Mapping[str, AccountClass]] = {
         AccountClass("X", 5000, "expense", False),
         AccountClass("M", 6000, "memo", False),
         AccountClass("I", 7000, "units and rights", False),
-        AccountClass("C", 9000, "pair of shards", True),
+        AccountClass("C", PAIR_CODE, "pair of shards", True),
     )
 }
 

@@ -29,12 +29,12 @@ from engine.commands import (
     UpdateParty,
 )
 from engine.entities import PartyKind, ThingKind
-from engine.facts import PartyFact, ThingFact
+from engine.facts import KnownThingFact, PartyFact, ThingFact
 from engine.requests import Digester
 
 PartyCommand = CreateParty | UpdateParty
 ThingCommand = CreateThing
-DirectoryFact = PartyFact | ThingFact
+DirectoryFact = PartyFact | ThingFact | KnownThingFact
 
 SALES: Final = "R:sales"
 """Where the sales of a Thing go unless its attributes say otherwise."""
@@ -176,8 +176,39 @@ class Directory:
         """Make it so."""
         if isinstance(fact, PartyFact):
             self._replay_party(fact)
-        else:
+        elif isinstance(fact, ThingFact):
             self._replay_thing(fact)
+        else:
+            row = ThingRow(
+                fact.id, fact.kind, fact.code, fact.exponent, fact.account, fact.tracked, fact.digest,
+                fact.created,
+            )  # fmt: skip
+            self._add_thing(fact.asset, row)
+
+    def things_after(self, count: int) -> list[ThingRow]:
+        """The Things after the first `count`."""
+        return self._things[count:]
+
+    def learn(self, first: int, things: Sequence[ThingRow]) -> list[KnownThingFact]:
+        """Take over Things that shard 0 has, of which the first has the asset number `first + 1`; facts for
+        those that are new."""
+        known = self.thing_count - first
+        facts = []
+        for thing in things[known:] if known >= 0 else ():
+            fact = KnownThingFact(
+                id=thing.id,
+                kind=thing.kind,
+                code=thing.code,
+                asset=self.thing_count + 1,
+                exponent=thing.exponent,
+                account=thing.account,
+                tracked=thing.tracked,
+                digest=thing.digest,
+                created=thing.created,
+            )
+            self._add_thing(fact.asset, thing)
+            facts.append(fact)
+        return facts
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything, in arrays, equal for equal histories."""
@@ -317,12 +348,16 @@ class Directory:
         tracked = bool(attrs.get("tracked", fact.kind != ThingKind.SERVICE))
         digest = _thing_digester.digest(command)
         account = _account(attrs)
-        self._things.append(
-            ThingRow(fact.id, fact.kind, fact.code, fact.exponent, account, tracked, digest, fact.timestamp)
+        self._add_thing(
+            fact.asset,
+            ThingRow(fact.id, fact.kind, fact.code, fact.exponent, account, tracked, digest, fact.timestamp),
         )
-        assert len(self._things) == fact.asset, "asset numbers are given in order"
-        self._assets[fact.code] = fact.asset
-        self._thing_ids[fact.id] = fact.asset
+
+    def _add_thing(self, asset: int, thing: ThingRow) -> None:
+        self._things.append(thing)
+        assert len(self._things) == asset, "asset numbers are given in order"
+        self._assets[thing.code] = asset
+        self._thing_ids[thing.id] = asset
 
     def _sort_in(self) -> None:
         """Index every row, and forget the dict of recent ones."""

@@ -123,5 +123,82 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, tag="envelope", gc=
     event_count: int = 0
 
 
-Event = PartyFact | ThingFact | MoveFact | RequestFact | Envelope
+class BegunFact(msgspec.Struct, frozen=True, array_like=True, tag="begun", gc=False):
+    """A crossing of ours, see `engine.crossing`: its home has set aside what its own legs need. Rows are
+    those of `engine.layout`, as bytes; ids stand one after the other."""
+
+    counter: int  # with the record's shard and epoch, the crossing's name
+    reserved: bytes  # RESERVED rows
+    locked: bytes  # ids of holds
+
+
+class PreparedFact(msgspec.Struct, frozen=True, array_like=True, tag="prepared", gc=False):
+    """Another shard's crossing: its legs here were judged, and what they need is set aside until its home
+    says what became of it."""
+
+    home: int
+    epoch: int
+    counter: int
+    kept: bytes  # by chain: 1 = acceptable here
+    status: bytes  # by leg: what was voted
+    missing: list[int]  # places of Parties that were asked for and are not there
+    legs: bytes  # of the acceptable chains, packed (`engine.record.pack_rows`); stamps come later
+    leg_ends: list[int]  # by chain: where its legs end
+    reserved: bytes
+    locked: bytes
+    principals: list[str]  # on whose word, by chain, or one for all
+
+
+class DecidedFact(msgspec.Struct, frozen=True, array_like=True, tag="decided", gc=False):
+    """What becomes of a crossing of ours; the legs of the chains that are kept stand in the same record.
+
+    `peers` have to confirm that they have done their part. `burnt` and `settled` say, by peer, what else
+    that is: ids that failed, and what became of holds whose other side they have."""
+
+    epoch: int
+    counter: int
+    kept: bytes  # by chain: 1 = it happened
+    peers: list[int]
+    burnt: list[bytes]  # ids, by peer
+    settled: list[bytes]  # packed LEG_FACT rows, by peer
+    ids: bytes  # of legs and requests that are not answered before all have confirmed
+    leg_first: int = 0  # of the record's legs
+    leg_count: int = 0
+
+
+class AppliedFact(msgspec.Struct, frozen=True, array_like=True, tag="applied", gc=False):
+    """Another shard's crossing is decided, and done here: the legs stand in the same record."""
+
+    home: int
+    epoch: int
+    counter: int
+    confirmed: bool  # its home waits to hear of it
+    low: tuple[int, int]  # epoch and counter: whatever its home began before that has ended everywhere
+    leg_first: int = 0
+    leg_count: int = 0
+
+
+class EndedFact(msgspec.Struct, frozen=True, array_like=True, tag="ended", gc=False):
+    """Every shard has done its part of a crossing of ours, and nobody will ask for it again."""
+
+    epoch: int
+    counter: int
+
+
+class KnownThingFact(msgspec.Struct, frozen=True, array_like=True, tag="known_thing", gc=False):
+    """A Thing that shard 0 has added to the catalogue, as far as the others need it."""
+
+    id: bytes
+    kind: str
+    code: str
+    asset: int
+    exponent: int
+    account: str
+    tracked: bool
+    digest: bytes
+    created: int
+
+
+CrossingFact = BegunFact | PreparedFact | DecidedFact | AppliedFact | EndedFact
+Event = PartyFact | ThingFact | KnownThingFact | MoveFact | RequestFact | Envelope | CrossingFact
 """Anything that may stand among a record's events; the tag is the first element of its array."""

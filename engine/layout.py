@@ -19,12 +19,13 @@ CEILING_UNSET: Final = 2**63 - 1
 """An account's ceiling when it has none."""
 ROLLUP_LEVELS_MAX: Final = 4
 """How many ancestors an account may have."""
+PAIR_CODE: Final = 9000
+"""The code of accounts that stand for another shard."""
 SECOND_NS: Final = 1_000_000_000
 
 
 class LegFlag(IntFlag):
-    """Flags of a leg. The three highest are the engine's own: a client that sends one gets
-    `reserved_flag`."""
+    """Flags of a leg. The highest are the engine's own: a client that sends one gets `reserved_flag`."""
 
     LINKED = 1
     PENDING = 2
@@ -36,6 +37,10 @@ class LegFlag(IntFlag):
     CLOSING_CREDIT = 128
     IMPORTED = 256
     KEEP_OPEN = 512
+    PART = 1 << 11  # of a leg that is at home on another shard: no client can name it
+    CROSSING = (
+        1 << 12
+    )  # one of its accounts is on another shard: pending_id says which, a pair account stands for it
     EXPIRY = 1 << 13  # a fact only: the hold named by pending_id ran out
     BURNT = 1 << 14  # a fact only: the id was refused for a transient reason and stays refused
     OF_MOVE = 1 << 15  # a Move's leg: user data is the Move's id, business time and sequence number
@@ -51,6 +56,7 @@ class AccountFlag(IntFlag):
     CLOSED = 2
     IMPORTED = 4
     ROLLUP = 8
+    PAIR = 16  # stands for another shard; only the engine's own legs may name it
 
 
 ACCOUNT_FLAGS_OF_CLIENTS: Final = 15
@@ -63,6 +69,7 @@ class HoldStatus:
     POSTED = 1
     VOIDED = 2
     EXPIRED = 3
+    LOCKED = 4  # open, but what becomes of it is decided by several shards just now
 
 
 ACCOUNT = np.dtype(
@@ -95,7 +102,10 @@ LEG_FACT = np.dtype(
     [
         ("id_hi", "u8"),
         ("id_lo", "u8"),
-        ("pending_hi", "u8"),  # the hold that a post, void or expiry names, else 0
+        (
+            "pending_hi",
+            "u8",
+        ),  # the hold that a post, void or expiry names, or with CROSSING the account elsewhere
         ("pending_lo", "u8"),
         ("user_data_128_hi", "u8"),
         ("user_data_128_lo", "u8"),
@@ -129,6 +139,11 @@ GUARD_FACT = np.dtype(
     [("floor", "i8"), ("ceiling", "i8"), ("timestamp", "i8"), ("account", "i4"), ("_pad", "u4")]
 )
 """New guards of an account (by ordinal); adds one to its version."""
+
+
+RESERVED = np.dtype([("account", "i4"), ("step", "u4"), ("debits", "i8"), ("credits", "i8")])
+"""What a chain over several shards may still take from an account, or bring to it: both stand in the
+account's pending counters until it is decided. `step` is what its version grew by."""
 
 
 class LegColumns(NamedTuple):

@@ -16,14 +16,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.blocks import AccountOutcome, LegBlock, LegOutcome, LoadedLegs
-from engine.kernel import audit, creation, posting, queries, replay, shapes, storage, upkeep
+from engine.blocks import AccountOutcome, LegBlock, LegOutcome, LoadedLegs, Reserved
+from engine.kernel import audit, creation, posting, queries, replay, reservation, shapes, storage, upkeep
 from engine.kernel.shapes import Answers, Loaded
 from engine.kernel.storage import State
 from engine.layout import (
     ACCOUNT_FACT,
     GUARD_FACT,
     LEG_FACT,
+    RESERVED,
+    ROLLUP_LEVELS_MAX,
     AccountColumns,
     HoldStatus,
     LegColumns,
@@ -36,6 +38,7 @@ STRAYS_MAX: Final = 1 << 16
 """Dropped ids from the future that are remembered one by one; more of them raise the watermark."""
 GENERATIONS_KEPT: Final = 2
 """Newest generations that are never dropped."""
+NOTHING_RESERVED: Final = np.empty(0, RESERVED)
 TIME_MAX: Final = 2**63 - 2**40
 """Times are before this (the year 2262), so that stamps cannot overflow."""
 
@@ -48,6 +51,7 @@ __all__ = [
     "LegBlock",
     "LegOutcome",
     "LoadedLegs",
+    "Reserved",
     "TurnTooLarge",
     "WindowFull",
 ]
@@ -181,6 +185,12 @@ class Ledger:
         found = queries.unknown_ids(self._books, columns, self._strays, int(now), unknown)
         return np.unique(unknown[:found], axis=0) if found else unknown[:0]
 
+    def are_new(self, ids: npt.NDArray[np.uint64], now: int) -> npt.NDArray[np.bool_]:
+        """Which ids, (n, 2), are provably new: neither in memory, nor possibly forgotten."""
+        new = np.empty(len(ids), np.bool_)
+        queries.are_new(self._books, _read_only(ids), self._strays, int(now), new)
+        return new
+
     # Commands
 
     def apply_legs(self, block: LegBlock, now: int) -> LegOutcome:
@@ -224,6 +234,76 @@ class Ledger:
             answers.opened[:opened],
             answers.opened_index[:opened],
         )
+
+    def reserve_legs(self, block: LegBlock, now: int) -> Reserved:
+        """Judges chains, `offsets[k]` to `offsets[k + 1]` each, as they would happen now, and sets aside what
+        those that are acceptable need. No leg is written; accounts to be opened for such a chain are.
+
+        Raises as `apply_legs`.
+        """
+        count, chains = len(block.columns.amount), len(block.offsets) - 1
+        opens = _NO_OPENS if block.opens is None else _input(block.opens, len(block.opens.before))
+        open_count = len(opens.before)
+        loaded = _NOTHING_LOADED if block.loaded is None else self._checked(block.loaded)
+        self._check_time(now)
+        self._check_room(count)
+        self._books = storage.reserve_holds(storage.reserve_accounts(self._books, open_count), count)
+        answers = Answers(
+            np.empty(count, np.uint8),
+            np.empty(count, np.int64),
+            np.empty(count, np.int64),
+            np.empty(count + 1, LEG_FACT),
+            np.empty(open_count, ACCOUNT_FACT),
+            np.empty(open_count, np.int64),
+        )
+        touched_max = 2 * (ROLLUP_LEVELS_MAX + 1) * count
+        reserved = np.empty(touched_max + 2 * count, RESERVED)
+        ends = np.empty(chains, np.int64)
+        entries, opened = reservation.reserve_legs(
+            self._books,
+            _input(block.columns, count),
+            _read_only(block.offsets),
+            opens,
+            loaded,
+            int(block.allowed_flags),
+            int(now),
+            answers,
+            reserved,
+            ends,
+            np.zeros((self.account_count + open_count, 4), np.int64),
+            np.empty(touched_max, np.int64),
+        )
+        if entries < 0:
+            raise ValueError("offsets or opens do not fit the legs of the block")
+        return Reserved(
+            answers.status,
+            answers.timestamp,
+            answers.amount,
+            answers.facts[:count],
+            answers.opened[:opened],
+            answers.opened_index[:opened],
+            reserved[:entries].copy(),
+            ends,
+        )
+
+    def take_reserved(self, reserved: _Array) -> None:
+        """On replay: makes reservations (RESERVED) again."""
+        if len(reserved) and not 0 <= int(reserved["account"].max()) < self.account_count:
+            raise InvariantBroken("a reservation names an account that is not there")
+        reservation.shift_reserved(self._books, _read_only(reserved), 1)
+
+    def release_reserved(self, reserved: _Array) -> None:
+        """Gives up reservations: the chain is decided."""
+        reservation.shift_reserved(self._books, _read_only(reserved), -1)
+
+    def lock_holds(self, ids: npt.NDArray[np.uint64]) -> None:
+        """On replay: locks holds, by id, that chains resolve which are not decided yet."""
+        if reservation.lock_holds(self._books, _read_only(ids), 1) < len(ids):
+            raise InvariantBroken("a hold to be locked is not there")
+
+    def unlock_holds(self, ids: npt.NDArray[np.uint64]) -> None:
+        """Unlocks those of these holds that are still locked: their chain came to nothing."""
+        reservation.lock_holds(self._books, _read_only(ids), 0)
 
     def create_accounts(
         self, columns: AccountColumns, offsets: npt.NDArray[np.int64], now: int
@@ -374,10 +454,13 @@ class Ledger:
         self._books = storage.load(fresh._books, state)
         self._strays = _read_only(np.asarray(state["strays"], np.uint64))
 
-    def check(self) -> None:
-        """Checks all invariants; InvariantBroken says which one does not hold."""
+    def check(self, reserved: _Array = NOTHING_RESERVED) -> None:
+        """Checks all invariants; InvariantBroken says which one does not hold. `reserved` (RESERVED) is what
+        chains that are not decided yet may take and bring."""
         where = np.zeros(1, np.int64)
         scratch = [np.zeros(self.account_count, np.int64) for _ in range(3)]
+        np.add.at(scratch[0], reserved["account"], reserved["debits"])
+        np.add.at(scratch[1], reserved["account"], reserved["credits"])
         fault = (
             audit.check_accounts(self._books, where)
             or audit.check_holds(self._books, where)
@@ -386,7 +469,7 @@ class Ledger:
         )
         if fault:
             raise InvariantBroken(f"{audit.FAULTS[fault]} (row {where[0]})")
-        for problem in audit.unbalanced(self.accounts):
+        for problem in audit.unbalanced(self.accounts, reserved):
             raise InvariantBroken(problem)
 
     # Preconditions

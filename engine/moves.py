@@ -187,6 +187,10 @@ class MoveBook:
                 made.append(fact)
         return made
 
+    def unavailable(self, command: MoveCommand, why: str) -> MoveAnswer:
+        """The answer to a command that can't be judged now."""
+        return self._refused(command, Refusal.SHARD_UNAVAILABLE, why)
+
     def preview(self, command: MoveCommand, now: int, loaded: LoadedRequests | None = None) -> MovePreview:
         """The Entries that a command would write if it were sent now. Writes nothing."""
         if self._stored(command.id, loaded) is not None:
@@ -196,7 +200,8 @@ class MoveBook:
         except Refused as refusal:
             return MovePreview(code=refusal.code, message=refusal.message)
         if isinstance(prepared, Deferred):
-            raise AssertionError("a preview comes after the call that is being put together")
+            assert self._placement.shards > 1, "a preview comes after the call that is being put together"
+            return MovePreview(code=Refusal.SHARD_UNAVAILABLE, message="it is just being decided")
         if prepared.refusal is not None:
             return MovePreview(code=prepared.refusal[0], message=prepared.refusal[1])
         if not prepared.leg_count:
@@ -309,6 +314,7 @@ class MoveBook:
             expires_at=0,
         )
         prepared = Prepared(command, self._digester.digest(command), kind, move, self._ledger.lookup)
+        prepared.parties = self._parties_elsewhere(command)
         if command.reference is not None:
             if reference_hash(command.payer, command.reference) in self._unsettled:
                 return DEFERRED
@@ -361,9 +367,9 @@ class MoveBook:
             holds = post(step, scope, draft, holds)
         if command.bound_to and (problem := not_given_by(command.bound_to, draft, self.chart)):
             raise Refused(Refusal.MONEY_OF_ANOTHER, problem)
-        if self._placement.shards > 1 and self._goes_elsewhere(draft):
-            raise Refused(Refusal.SHARD_UNAVAILABLE, "its accounts are on several shards")
         prepared.draft, prepared.holds = draft, holds
+        if self._placement.shards > 1:
+            prepared.goes_elsewhere = self._goes_elsewhere(draft)
         return prepared
 
     def _goes_elsewhere(self, draft: Draft) -> bool:
@@ -398,9 +404,17 @@ class MoveBook:
                 Refusal.ID_IN_WRONG_BUCKET, f"id: is of bucket {bucket}; expected that of {whose}, {home}"
             )
 
+    def _parties_elsewhere(self, command: MoveCommand) -> list[int]:
+        """The Party of a creation that is on another shard, which only that one knows. The payer is here."""
+        if self._placement.shards == 1 or not command.payee:
+            return []
+        bucket = ids.bucket_of_party(self.chart.tenant, command.payee)
+        return [command.payee] if self._placement.shard(bucket) != self._shard else []
+
     def _check_parties(self, command: MoveCommand) -> None:
+        elsewhere = self._parties_elsewhere(command)
         for field, party in (("payer", command.payer), ("payee", command.payee)):
-            if party and self._directory.party_row(party) < 0:
+            if party and party not in elsewhere and self._directory.party_row(party) < 0:
                 raise Refused(Refusal.PARTY_NOT_FOUND, f"{field}: there is no Party {ids.format_id(party)}")
 
     def _asset(self, code: str) -> int:

@@ -71,6 +71,8 @@ class Prepared:
         self.holds: list[int] = []  # open after it
         self.metadata = b""
         self.business_time = 0
+        self.goes_elsewhere = False  # whether some of its accounts are on other shards
+        self.parties: list[int] = []  # that must be there, on other shards
         self._lookup = lookup
         self._block: MoveBlock | None = None
 

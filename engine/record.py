@@ -70,6 +70,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     events: list[Event] = []
 
 
+def pack_rows(rows: Rows) -> bytes:
+    """Rows as bytes, column by column if that is shorter."""
+    return struct.pack("<I", len(rows)) + b"".join(_encode_rows(rows))
+
+
+def unpack_rows(packed: bytes, dtype: np.dtype[Any]) -> Rows:
+    """The inverse of `pack_rows`."""
+    rows, _ = _decode_rows(packed, 4, struct.unpack_from("<I", packed)[0], dtype)
+    return rows
+
+
 def chain_hash(payload: bytes) -> bytes:
     """What the next record carries as `previous`."""
     return xxhash.xxh3_128_digest(payload)

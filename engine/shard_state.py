@@ -8,10 +8,11 @@ same state, array for array.
 from collections.abc import Sequence
 from typing import Any
 
+from engine.crossing.machine import Crossings
 from engine.directory import Directory
-from engine.facts import Envelope, Event, MoveFact, RequestFact
+from engine.facts import Envelope, Event, KnownThingFact, MoveFact, PartyFact, RequestFact, ThingFact
 from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
-from engine.ledger import GENERATIONS_KEPT, Ledger, LedgerConfig
+from engine.ledger import GENERATIONS_KEPT, NOTHING_RESERVED, Ledger, LedgerConfig
 from engine.moves import MoveBook
 from engine.placement import ONE_SHARD, Placement
 from engine.record import FIRST_CHAIN, Record
@@ -34,6 +35,9 @@ class ShardState:
         self.ledger = Ledger(config)
         self.directory = Directory()
         self.moves = MoveBook(tenant, self.ledger, self.directory, placement=placement, shard=shard)
+        self.crossings = (
+            Crossings(tenant, placement, shard, self.ledger, self.directory) if placement.shards > 1 else None
+        )
         self.lsn = 0
         self.epoch = 0
         self.time = 0  # ns
@@ -63,6 +67,11 @@ class ShardState:
         if droppable > self.ledger.dropped:
             self.ledger.drop_generations(droppable)
             self.moves.set_generation(self.ledger.generation, self.ledger.dropped)
+
+    @property
+    def reserved(self) -> Rows:
+        """What is pending in accounts without a hold (RESERVED): chains over several shards may take it."""
+        return NOTHING_RESERVED if self.crossings is None else self.crossings.tables.reserved
 
     @property
     def window_changed(self) -> bool:
@@ -127,13 +136,18 @@ class ShardState:
             self.ledger.replay_guards(record.guards)
         if len(record.legs):
             self.ledger.replay_legs(record.legs)
+            if self.crossings is not None:
+                self.crossings.note_legs(record.legs)
         for event in record.events:
             if isinstance(event, MoveFact):
                 self.moves.replay(event)
             elif isinstance(event, RequestFact):
                 self.moves.remember(event)
-            elif not isinstance(event, Envelope):
+            elif isinstance(event, PartyFact | ThingFact | KnownThingFact):
                 self.directory.replay(event)
+            elif not isinstance(event, Envelope):
+                assert self.crossings is not None, "one shard has no crossings"
+                self.crossings.replay(event, record.epoch)
         self.advance(record, b"")
 
     def state(self) -> dict[str, Any]:
@@ -142,6 +156,7 @@ class ShardState:
             "ledger": self.ledger.state(),
             "directory": self.directory.state(),
             "moves": self.moves.state(),
+            **({} if self.crossings is None else {"crossings": self.crossings.state()}),
             "position": {
                 "lsn": self.lsn,
                 "epoch": self.epoch,
@@ -156,6 +171,8 @@ class ShardState:
         self.ledger.restore(state["ledger"])
         self.directory.restore(state["directory"])
         self.moves.restore(state["moves"])
+        if self.crossings is not None:
+            self.crossings.restore(state["crossings"])
         position = state["position"]
         self.lsn, self.epoch, self.time = position["lsn"], position["epoch"], position["time"]
         self.chain = b""

@@ -4,11 +4,13 @@ Where no engine runs, one is opened for it, so that recovery is proved as well; 
 the rest. Where one is serving, its log, tables and snapshots are read beside it, without disturbing it."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 
 from actors.runtime import Engine
 from actors.settings import Settings
+from actors.shard import empty_state
 from gateway.options import Report
 from persistence import placement, verify
 from persistence.database import Database
@@ -42,7 +44,14 @@ async def _beside_a_running_engine(settings: Settings, progress: Report) -> veri
     try:
         where = await placement.known(database)
         shards = range(where.shards)
-        return verify.merged([await verify.verify(database, shard, progress=progress) for shard in shards])
+        return verify.merged(
+            [
+                await verify.verify(
+                    database, shard, partial(empty_state, settings, where, shard), None, progress
+                )
+                for shard in shards
+            ]
+        )
     finally:
         await asyncio.to_thread(database.stop)
 

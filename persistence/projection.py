@@ -40,6 +40,8 @@ from persistence.log_reader import LogReader
 from persistence.projection_rows import (
     ACCOUNT_COLUMNS,
     BURNT_COLUMNS,
+    CROSSING_COLUMNS,
+    CROSSING_MOVE_COLUMNS,
     LEG_COLUMNS,
     MOVE_COLUMNS,
     PARTY_COLUMNS,
@@ -462,6 +464,12 @@ def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
             ("thing", THING_COLUMNS, packed([row for rows in events for row in rows.things])),
             ("move", MOVE_COLUMNS, packed([row for rows in events for row in rows.moves])),
             ("request", REQUEST_COLUMNS, packed([row for rows in events for row in rows.requests])),
+            ("crossing", CROSSING_COLUMNS, packed([row for rows in events for row in rows.crossings])),
+            (
+                "crossing_move",
+                CROSSING_MOVE_COLUMNS,
+                packed([row for rows in events for row in rows.crossing_moves]),
+            ),
         ],
         guards={int(g["account"]): (int(g["floor"]), int(g["ceiling"])) for g in guards},
         parties=bool(parties),

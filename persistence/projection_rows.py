@@ -9,8 +9,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.facts import NO_ID, Envelope, LineFacts, MoveFact, PartyFact, RequestFact, ThingFact
-from engine.layout import CEILING_UNSET, FLOOR_UNSET
+from engine.crossing.tables import legs_of
+from engine.facts import (
+    NO_ID,
+    AppliedFact,
+    DecidedFact,
+    Envelope,
+    LineFacts,
+    MoveFact,
+    PartyFact,
+    RequestFact,
+    ThingFact,
+)
+from engine.layout import CEILING_UNSET, FLOOR_UNSET, LegFlag
 from engine.record import Record
 from persistence.copy_binary import Column, id_array, pack_fields, pack_rows
 
@@ -62,6 +73,8 @@ MOVE_COLUMNS: Final = (
     "tenant", "principal", "kind", "transition", "state", "tender", "reference", "lines", "inputs", "holds",
     "metadata",
 )  # fmt: skip
+CROSSING_COLUMNS: Final = ("first", "last", "lsn", "epoch", "counter", "home", "shard")
+CROSSING_MOVE_COLUMNS: Final = ("timestamp", "seq", "legs", "shard", "move")
 REQUEST_COLUMNS: Final = ("id", "timestamp", "lsn", "shard", "move", "fact")
 
 _INT8: Final = struct.Struct(">q")
@@ -81,6 +94,8 @@ class EventRows(NamedTuple):
     things: list[Fields]
     moves: list[Fields]
     requests: list[Fields]
+    crossings: list[Fields]
+    crossing_moves: list[Fields]
 
 
 def leg_values(shard: int, legs: Rows) -> dict[str, npt.NDArray[Any]]:
@@ -145,7 +160,7 @@ def account_rows(shard: int, first_ordinal: int, accounts: Rows, keys: Sequence[
 
 def event_rows(record: Record) -> EventRows:
     """The rows of the record's events. A refused request has an answer to keep, but no row of its Move."""
-    rows = EventRows({}, [], [], [])
+    rows = EventRows({}, [], [], [], [], [])
     envelopes = [event for event in record.events if isinstance(event, Envelope)]
     for index, event in enumerate(record.events):
         if isinstance(event, Envelope):
@@ -159,9 +174,58 @@ def event_rows(record: Record) -> EventRows:
             rows.requests.append(_request_fields(record, event, NO_ID))
         elif isinstance(event, PartyFact):
             rows.parties[event.id] = _party_fields(record, event, envelope)
-        else:
+        elif isinstance(event, ThingFact):
             rows.things.append(_thing_fields(record, event, envelope))
+        elif isinstance(event, DecidedFact | AppliedFact):
+            _add_crossing(record, event, rows)
     return rows
+
+
+def _add_crossing(record: Record, fact: DecidedFact | AppliedFact, rows: EventRows) -> None:
+    """Note a crossing that moved something here, and which Moves of other shards had legs in it."""
+    legs = record.legs[fact.leg_first : fact.leg_first + fact.leg_count]
+    stamps = legs["timestamp"]
+    if isinstance(fact, DecidedFact):
+        stamps = np.concatenate([stamps, *(legs_of(part)["timestamp"] for part in fact.settled if part)])
+    if not len(stamps):
+        return
+    home = fact.home if isinstance(fact, AppliedFact) else record.shard
+    rows.crossings.append(
+        [
+            _INT8.pack(int(stamps.min())),
+            _INT8.pack(int(stamps.max())),
+            _INT8.pack(record.lsn),
+            _INT8.pack(fact.epoch),
+            _INT8.pack(fact.counter),
+            _INT2.pack(home),
+            _INT2.pack(record.shard),
+        ]
+    )
+    if isinstance(fact, AppliedFact):
+        of_moves = legs[legs["flags"] & int(LegFlag.OF_MOVE) != 0]
+        rows.crossing_moves.extend(_crossing_move(record.shard, run) for run in _steps(of_moves))
+
+
+def _steps(legs: Rows) -> list[Rows]:
+    """Legs of Moves, those of each step together, as they stand."""
+    if not len(legs):
+        return []
+    names = ("user_data_128_hi", "user_data_128_lo", "user_data_32")
+    same = np.ones(len(legs) - 1, np.bool_)
+    for name in names:
+        same &= legs[name][1:] == legs[name][:-1]
+    return np.split(legs, np.flatnonzero(~same) + 1)
+
+
+def _crossing_move(shard: int, legs: Rows) -> Fields:
+    last = legs[-1]
+    return [
+        _INT8.pack(int(last["timestamp"])),
+        _INT4.pack(int(last["user_data_32"])),
+        _INT4.pack(len(legs)),
+        _INT2.pack(shard),
+        int(last["user_data_128_hi"]).to_bytes(8, "big") + int(last["user_data_128_lo"]).to_bytes(8, "big"),
+    ]
 
 
 def packed(rows: Sequence[Fields]) -> Buffers:

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from engine.kernel.audit import without_reserved
 from engine.layout import AccountFlag, LegFlag
 from engine.ledger import InvariantBroken, Ledger, LedgerConfig
 from engine.record import Record
@@ -29,6 +30,7 @@ from persistence.database import Database, translated
 from persistence.errors import LogDamaged
 from persistence.history_check import HistoryCheck
 from persistence.log_reader import Logged, LogReader
+from persistence.pair_audit import PairBook, PairLine, on_their_way, pair_faults
 from persistence.projection_rows import (
     ACCOUNT_COLUMNS,
     LEG_COLUMNS,
@@ -59,6 +61,10 @@ class Verifiable(Replayable, Protocol):
 
     ledger: Ledger
 
+    @property
+    def reserved(self) -> npt.NDArray[Any]:
+        """What is pending in its accounts without a hold (RESERVED)."""
+
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was checked, how much of it, and what is wrong. `lsn` is the last record that was read."""
@@ -67,22 +73,31 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     lsn: int
     checked: dict[str, int]
     problems: list[str]
+    pairs: list[PairLine] = []  # what crossings with other shards gave it
 
 
 def merged(reports: Sequence[Report]) -> Report:
-    """What was found on several shards."""
+    """What was found on several shards, and between them."""
     if len(reports) == 1:
         return reports[0]
     checked: Counter[str] = Counter()
     for report in reports:
         checked.update(report.checked)
+    problems = [
+        f"shard {shard}: {problem}" for shard, report in enumerate(reports) for problem in report.problems
+    ]
+    pairs = [report.pairs for report in reports]
+    problems += islice(pair_faults(pairs), PROBLEMS_MAX)
+    between = {
+        "crossings": len({line.name for lines in pairs for line in lines}),
+        "crossings_on_their_way": on_their_way(pairs),
+        "shards": len(reports),
+    }
     return Report(
-        ok=all(report.ok for report in reports),
+        ok=not problems,
         lsn=sum(report.lsn for report in reports),
-        checked=dict(checked) | {"shards": len(reports)},
-        problems=[
-            f"shard {shard}: {problem}" for shard, report in enumerate(reports) for problem in report.problems
-        ],
+        checked=dict(checked) | between,
+        problems=problems,
     )
 
 
@@ -145,6 +160,7 @@ class _Verification:
         self._checked = dict.fromkeys(("records", "legs", "accounts", "parties", "things", "moves"), 0)
         head = tables.fetch("head")
         self.head = max(head[0][0] if head else 0, live[0] if live is not None else 0)
+        self._pairs = PairBook(shard)
         self._tables = _Tables(shard, tables, self.problem)
         if self._tables.lsn == 0:
             self._tables.finish(state.ledger)
@@ -167,6 +183,7 @@ class _Verification:
             self.lsn = record.lsn
             self._count(record)
             self._tables.add(record)
+            self._pairs.add(record)
             if record.lsn == self._tables.lsn:
                 self._tables.finish(self._state.ledger)
             if record.lsn in self._manifests:
@@ -185,16 +202,24 @@ class _Verification:
         for lsn in self._manifests:
             self.problem(f"there is a snapshot at record {lsn}, the log ends at {self.lsn}")
         try:
-            self._state.ledger.check()
+            self._state.ledger.check(self._state.reserved)
         except InvariantBroken as broken:
             self.problem(f"the ledger at record {self.lsn} contradicts itself: {broken}")
         self._check_counters()
         self._check_trial_balance()
+        for fault in self._pairs.faults(self._tables.history.counters.values):
+            self.problem(fault)
 
     def report(self) -> Report:
         """What came of it."""
         checked = self._checked | self._tables.checked
-        return Report(ok=not self._problems, lsn=self.lsn, checked=checked, problems=self._problems)
+        return Report(
+            ok=not self._problems,
+            lsn=self.lsn,
+            checked=checked,
+            problems=self._problems,
+            pairs=self._pairs.lines(),
+        )
 
     def _count(self, record: Record) -> None:
         self._checked["records"] += 1
@@ -218,7 +243,8 @@ class _Verification:
 
     def _check_counters(self) -> None:
         """The engine's replay and the counters added up here."""
-        accounts, counters = self._state.ledger.accounts, self._tables.history.counters
+        accounts = without_reserved(self._state.ledger.accounts, self._state.reserved)
+        counters = self._tables.history.counters
         for column, name in enumerate(_COUNTERS):
             wrong = np.flatnonzero(accounts[name] != counters.values[: counters.count, column])
             if wrong.size:
@@ -226,7 +252,7 @@ class _Verification:
         self._checked["balances"] = 4 * counters.count
 
     def _check_trial_balance(self) -> None:
-        accounts = self._state.ledger.accounts
+        accounts = without_reserved(self._state.ledger.accounts, self._state.reserved)
         accounts = accounts[accounts["flags"] & int(AccountFlag.ROLLUP) == 0]
         accounts = accounts[np.argsort(accounts["asset"], kind="stable")]
         assets, starts = np.unique(accounts["asset"], return_index=True)
@@ -261,6 +287,8 @@ class _Tables:
         self._things = _Digest()
         self._moves = _Digest()
         self._requests = _Digest()
+        self._crossings = _Digest()
+        self._crossing_moves = _Digest()
 
     def add(self, record: Record) -> None:
         """The next record."""
@@ -343,6 +371,10 @@ class _Tables:
             self._moves.add(_canonical(move, MOVE_COLUMNS))
         for request in rows.requests:
             self._requests.add(_canonical(request, ()))
+        for crossing in rows.crossings:
+            self._crossings.add(_canonical(crossing, ()))
+        for crossing_move in rows.crossing_moves:
+            self._crossing_moves.add(_canonical(crossing_move, ()))
 
     def _check_events(self) -> None:
         expected = _Digest()
@@ -353,6 +385,8 @@ class _Tables:
             ("thing", "things", THING_COLUMNS, self._things),
             ("move", "moves", MOVE_COLUMNS, self._moves),
             ("request", "requests", (), self._requests),
+            ("crossing", "crossings", (), self._crossings),
+            ("crossing_move", "crossing_moves", (), self._crossing_moves),
         ):
             found = _Digest()
             for row in self._tables.open(name):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 
+from engine.ids import bucket_of_party
 from tests.fixtures_engine import BOUND_S, Ids
 
 CLIENTS: Final = 12
@@ -65,6 +66,7 @@ class Load:
         self.requests: list[Request] = []
         self.random = random
         self._new_id = Ids(random.getrandbits(32))
+        self._home = bucket_of_party("default", buyer)
         self._parties = {"payer": text(buyer), "payee": text(seller), "asset": "GBP"}
         self._accounts = accounts
         self._acknowledged = 0
@@ -137,14 +139,16 @@ class Load:
         if held and random.random() < 0.5:
             way = random.choice(("post", "void"))
             path = f"/v1/moves/{held.pop()}/{way}"
-            return Request("step", path, {"id": text(self._new_id())}, 3 if way == "post" else 0)
+            body = {"id": text(self._new_id(bucket=self._home))}
+            return Request("step", path, body, 3 if way == "post" else 0)
         make = random.choice(
             (self._transfer, self._transfer, self._order, self._hold, self._chain, self._refused)
         )
         return make()
 
     def _move(self, kind: str, of: str, amount: int, income: int, **more: Any) -> Request:
-        body = {"id": text(self._new_id()), "kind": of, "amount": amount, **self._parties, **more}
+        id = self._new_id(bucket=self._home)
+        body = {"id": text(id), "kind": of, "amount": amount, **self._parties, **more}
         return Request(kind, "/v1/moves", body, income)
 
     def _transfer(self) -> Request:
@@ -163,7 +167,7 @@ class Load:
             {"thing": "LAMP", "quantity": 1, "amount": 500},
         ]
         body = {
-            "id": text(self._new_id()),
+            "id": text(self._new_id(bucket=self._home)),
             "kind": "order",
             "transition": "place+capture+fulfil",
             "lines": lines,
@@ -175,7 +179,7 @@ class Load:
         debit, credit = self.random.sample(self._accounts, 2)
         legs = [
             {
-                "id": text(self._new_id()),
+                "id": text(self._new_id(bucket=debit >> 116)),
                 "debit": text(debit),
                 "credit": text(credit),
                 "amount": 1,

@@ -25,7 +25,7 @@ from engine.commands import (
     MoveCommand,
 )
 from engine.entities import Side
-from engine.ids import format_id, uuid7
+from engine.ids import bucket_of_id, bucket_of_party, format_id, uuid7
 from engine.layout import LegColumns, ids_column, leg_columns
 from engine.results import Result
 from persistence.database import Database
@@ -56,11 +56,10 @@ class Ids:
         self._random = Random(seed)
         self._clock = clock
 
-    def __call__(self, unix_ms: int | None = None) -> int:
-        """A new id."""
-        return uuid7(
-            self._clock() // 1_000_000 if unix_ms is None else unix_ms, 0, self._random.getrandbits(62)
-        )
+    def __call__(self, unix_ms: int | None = None, bucket: int = 0) -> int:
+        """A new id, of something that is at home in a bucket."""
+        unix_ms = self._clock() // 1_000_000 if unix_ms is None else unix_ms
+        return uuid7(unix_ms, bucket, self._random.getrandbits(62))
 
 
 def settings_of(database: Database | PostgresProxy, **bounds: Any) -> Settings:
@@ -127,12 +126,15 @@ def same(one: Any, other: Any, where: str = "state") -> None:
 
 
 class Shop:
-    """Two Parties that have money, and goods, in an engine; and commands that they might send."""
+    """Two Parties, on different shards if there are several, that have money, and goods, in an engine; and
+    commands that they might send."""
 
     def __init__(self, engine: Engine, seed: int = 0, clock: Callable[[], int] = time.time_ns) -> None:
         self.engine = engine
         self.new_id = Ids(seed, clock)
         self.buyer, self.seller = self.new_id(), self.new_id()
+        while self._shard_of(self.seller) == self._shard_of(self.buyer) and engine._placement.shards > 1:
+            self.seller = self.new_id()
 
     @classmethod
     async def opened(
@@ -157,12 +159,20 @@ class Shop:
         entries = JournalEntries(
             accounts=[self.wallet(party)], sides=[Side.CREDIT], amounts=[amount], assets=["GBP"]
         )
-        await self.do(MoveCommand(id=self.new_id(), kind="opening", entries=entries))
+        await self.do(MoveCommand(id=self.command_id(), kind="opening", entries=entries))
 
     @staticmethod
     def wallet(party: int) -> str:
         """The key of a Party's wallet."""
         return f"L:wallet/{format_id(party)}"
+
+    def _shard_of(self, party: int) -> int:
+        return self.engine._placement.shard(bucket_of_party(self.engine.settings.tenant, party))
+
+    def command_id(self, payer: int = 0, move: int = 0) -> int:
+        """An id for a command on a Move, or for a new one of this payer, of its home."""
+        tenant = self.engine.settings.tenant
+        return self.new_id(bucket=bucket_of_id(move) if move else bucket_of_party(tenant, payer))
 
     def transfer(self, amount: int = 1, **more: Any) -> MoveCommand:
         """Money from the buyer to the seller."""
@@ -172,8 +182,8 @@ class Shop:
             "payee": self.seller,
             "asset": "GBP",
         }
-        given |= {"id": self.new_id(), "amount": amount} | more
-        return MoveCommand(**given)
+        given |= {"amount": amount} | more
+        return self._command(given)
 
     def order(self, transition: str = "place+capture+fulfil", **more: Any) -> MoveCommand:
         """Mugs and a lamp for the buyer."""
@@ -185,15 +195,19 @@ class Shop:
             "asset": "GBP",
             "lines": lines,
         }
-        given |= {"id": self.new_id(), "transition": transition} | more
-        return MoveCommand(**given)
+        given |= {"transition": transition} | more
+        return self._command(given)
 
     def refund(self, order: int, transition: str = "grant+succeed", **more: Any) -> MoveCommand:
         """Two of an order's mugs back."""
         lines = Lines(things=["MUG"], quantities=[2], amounts=[200], orders=[order], order_lines=[1])
         given: dict[str, Any] = {"kind": "refund", "payer": self.buyer, "asset": "GBP", "lines": lines}
-        given |= {"id": self.new_id(), "transition": transition} | more
-        return MoveCommand(**given)
+        given |= {"transition": transition} | more
+        return self._command(given)
+
+    def _command(self, given: dict[str, Any]) -> MoveCommand:
+        home = self.command_id(given.get("payer", 0), given.get("move", 0))
+        return MoveCommand(**({"id": home} | given))
 
     async def one(self, command: MoveCommand) -> MoveAnswer:
         """The answer to one command."""

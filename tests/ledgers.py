@@ -20,7 +20,9 @@ from engine.layout import (
     LEG_FACT,
     LEG_FLAGS_OF_CLIENTS,
     OPEN_COLUMN_SPEC,
+    AccountColumns,
     HoldStatus,
+    LegColumns,
     LegFlag,
     account_columns,
     ids_column,
@@ -167,7 +169,7 @@ class KernelLedger:
         """Several batches of accounts in one call."""
         self._begin()
         accounts = [account for batch in batches for account in batch]
-        columns = account_columns(len(accounts), **_columns(accounts, ACCOUNT_COLUMN_SPEC))
+        columns = columns_of_accounts(accounts)
         first = self.ledger.account_count
         outcome = self.ledger.create_accounts(columns, _offsets(batches), now)
         self._write(accounts=outcome.facts)
@@ -213,7 +215,7 @@ class KernelLedger:
             "before": [index for index, _ in opens]
         }
         return LegBlock(
-            columns=leg_columns(len(legs), **_columns(legs, LEG_COLUMN_SPEC)),
+            columns=columns_of_legs(legs),
             offsets=offsets,
             opens=open_columns(len(opens), **columns) if opens else None,
             loaded=None,
@@ -323,6 +325,16 @@ def leg_fact(row: tuple[int, ...]) -> LegFact:
         code=code,
         flags=flags,
     )
+
+
+def columns_of_legs(legs: Sequence[Leg]) -> LegColumns:
+    """Legs as clients send them."""
+    return leg_columns(len(legs), **_columns(legs, LEG_COLUMN_SPEC))
+
+
+def columns_of_accounts(accounts: Sequence[Account]) -> AccountColumns:
+    """Accounts as clients send them."""
+    return account_columns(len(accounts), **_columns(accounts, ACCOUNT_COLUMN_SPEC))
 
 
 def _columns(events: Sequence[Any], spec: dict[str, tuple[int, type]]) -> dict[str, Any]:

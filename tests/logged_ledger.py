@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from engine.facts import Event
 from engine.layout import LegFlag
-from engine.ledger import Ledger, LedgerConfig
+from engine.ledger import NOTHING_RESERVED, Ledger, LedgerConfig
 from engine.record import Record, chain_hash, encode
 from engine.reference import LegFact
 from persistence.database import Database
@@ -53,6 +53,7 @@ class LedgerState:
 
     def __init__(self, config: LedgerConfig = SMALL) -> None:
         self.ledger = Ledger(config)
+        self.reserved = NOTHING_RESERVED
 
     def state(self) -> dict[str, Any]:
         """The ledger's."""

@@ -27,6 +27,7 @@ from actors.cluster.wire import (
     Question,
     Refused,
     Sendable,
+    Tell,
     Verify,
     WaitDurable,
     WaitProjected,
@@ -112,11 +113,16 @@ async def _verify(shard: Shard, _question: Question) -> Any:
     return await shard.verify()
 
 
+async def _tell(shard: Shard, question: Question) -> None:
+    shard.hear(cast(Tell, question).frame)
+
+
 _QUESTIONS: Final[dict[type, Callable[[Shard, Question], Awaitable[Any]]]] = {
     AskHealth: _health,
     WaitProjected: _wait_projected,
     WaitDurable: _wait_durable,
     Verify: _verify,
+    Tell: _tell,
 }
 
 

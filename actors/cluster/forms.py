@@ -17,14 +17,25 @@ import numpy.typing as npt
 
 from actors.cluster.frames import Buffers, FrameRefused
 from actors.errors import InvalidRequest
-from engine.layout import ACCOUNT_COLUMN_SPEC, LEG_COLUMN_SPEC, AccountColumns, LegColumns
+from engine.layout import (
+    ACCOUNT_COLUMN_SPEC,
+    LEG_COLUMN_SPEC,
+    OPEN_COLUMN_SPEC,
+    AccountColumns,
+    LegColumns,
+    OpenColumns,
+)
 from persistence.snapshot_codec import CHECKSUM_BYTES, CorruptSnapshot, StateDecoder, encode_state
 
 Arrays = list[npt.NDArray[Any]]
 State = tuple[int, dict[str, Any]]
 """A shard's whole state, and the record that it comes after."""
 
-_SPECS: Final = {LegColumns: LEG_COLUMN_SPEC, AccountColumns: ACCOUNT_COLUMN_SPEC}
+_SPECS: Final[dict[Any, Any]] = {
+    LegColumns: LEG_COLUMN_SPEC,
+    AccountColumns: ACCOUNT_COLUMN_SPEC,
+    OpenColumns: OPEN_COLUMN_SPEC,
+}
 
 
 class _Columns(msgspec.Struct, frozen=True, array_like=True):

@@ -234,6 +234,9 @@ class RemoteShard:
         await self._ended.wait()
         return "it was closed"
 
+    async def rest(self) -> None:
+        """Nothing ends with this door: the shard goes on."""
+
     async def close(self) -> None:
         """Hang up. Who still waits is told so."""
         for task in self._tasks:

@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from actors.cluster.data_server import DataServer
+from actors.cluster.remote_peers import RemotePeers
 from actors.cluster.supervision import VERSION, HostStatus, ShardPlan
 from actors.metrics import EngineMetrics
 from actors.shard import Shard
@@ -46,6 +47,7 @@ class ShardHost:
         self._settings = msgspec.structs.replace(plan.settings, takeover=True)
         self._tell = tell
         self._endpoint: Endpoint | None = None
+        self._peers: RemotePeers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
 
@@ -112,6 +114,8 @@ class ShardHost:
                     return await self._serve_shard(database, shard, token)
             return "it was stopped"
         finally:
+            if self._peers is not None:
+                await self._peers.close()
             await asyncio.to_thread(database.stop)
 
     async def _open(self, database: Database) -> tuple[Shard, bytes]:
@@ -126,7 +130,11 @@ class ShardHost:
         await tenancy.claim(database, self._settings.tenant)
         where = await placement.agreed(database, found.shards)
         metrics = EngineMetrics().shard(self._plan.shard)
-        shard = await Shard.open(self._plan.shard, self._settings, database, metrics, placement=where)
+        if where.shards > 1 and self._peers is None:
+            self._peers = RemotePeers(found.token, database)
+        shard = await Shard.open(
+            self._plan.shard, self._settings, database, metrics, placement=where, peers=self._peers
+        )
         return shard, found.token
 
     async def _serve_shard(self, database: Database, shard: Shard, token: bytes) -> str:

@@ -46,11 +46,12 @@ from actors.messages import (
     SubmitThings,
 )
 from engine.commands import DirectoryAnswer, MoveAnswer, MovePreview, NextSteps
+from engine.crossing.messages import Frame
 from engine.open_holds import HoldPage
 from persistence.recovery import Recovered
 from persistence.verify import Report
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 """Raised by every change of what is said here."""
 DOCUMENT_DEPTH_MAX: Final = 100
 
@@ -75,7 +76,13 @@ class Verify(NamedTuple):
     """Replay the whole log, and compare. Answer: `Report`."""
 
 
-Question = AskHealth | WaitProjected | WaitDurable | Verify
+class Tell(NamedTuple):
+    """What another shard says. Answer: nothing."""
+
+    frame: Frame
+
+
+Question = AskHealth | WaitProjected | WaitDurable | Verify | Tell
 """What is asked of the shard's host, and does not go through its mailbox."""
 Sendable = Message | Question
 
@@ -98,6 +105,7 @@ ANSWERS: Final[dict[type, Any]] = {
     WaitProjected: int,
     WaitDurable: int,
     Verify: Report,
+    Tell: None,
 }
 """What each message is answered with."""
 ONCE: Final = frozenset({SetGuards})

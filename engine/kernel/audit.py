@@ -35,6 +35,7 @@ _LEVELS: Final = int(ROLLUP_LEVELS_MAX)
 _ROLLUP: Final = int(AccountFlag.ROLLUP)
 _CLOSED: Final = int(AccountFlag.CLOSED)
 _OPEN: Final = int(HoldStatus.OPEN)
+_LOCKED: Final = int(HoldStatus.LOCKED)
 _CLOSING_DEBIT: Final = int(LegFlag.CLOSING_DEBIT)
 _CLOSING_CREDIT: Final = int(LegFlag.CLOSING_CREDIT)
 _NO_ID: Final = int(LegFlag.EXPIRY)
@@ -99,13 +100,14 @@ def check_accounts(b: Any, where: Any) -> Any:
 def check_sums(b: Any, where: Any, debits: Any, credits_: Any, below: Any) -> Any:
     """Checks what follows from the open holds and from the accounts below a roll-up.
 
-    The last three are scratch space: zeros, one per account.
+    The last three are scratch space, one per account: what is pending without a hold, on either side, and
+    zeros.
     """
     s = b.scalars
     count = s[ACCOUNT_COUNT]
     for number in range(s[HOLD_COUNT]):
         hold = b.holds[number]
-        if hold.status == _OPEN:
+        if hold.status == _OPEN or hold.status == _LOCKED:
             debits[hold.debit] += hold.held
             credits_[hold.credit] += hold.held
             dr = np.int64(b.accounts[hold.debit].parent)
@@ -141,8 +143,10 @@ def check_holds(b: Any, where: Any) -> Any:
             return 11
         if find_hold(b, hold.id_hi, hold.id_lo) != number:
             return 8
-        is_open = hold.status == _OPEN
-        if b.expiries[number] != (expiry_of(hold) if is_open else _MAX) or is_open != (hold.generation < 0):
+        if b.expiries[number] != (expiry_of(hold) if hold.status == _OPEN else _MAX):
+            return 9
+        is_open = hold.status == _OPEN or hold.status == _LOCKED
+        if is_open != (hold.generation < 0):
             return 9
         if is_open and hold.flags & _CLOSING_DEBIT and not b.accounts[hold.debit].flags & _CLOSED:
             return 10
@@ -176,8 +180,10 @@ def check_window(b: Any, where: Any) -> Any:
     return 15 if last > s[LAST_LEG] or s[LAST_LEG] > s[LAST_TIMESTAMP] else 0
 
 
-def unbalanced(accounts: npt.NDArray[Any]) -> Iterator[str]:
-    """Says which debits and credits differ; roll-ups are left out, since they repeat what is below them."""
+def unbalanced(accounts: npt.NDArray[Any], reserved: npt.NDArray[Any]) -> Iterator[str]:
+    """Says which debits and credits differ; roll-ups are left out, since they repeat what is below them, and
+    so is what is pending without a hold (RESERVED)."""
+    accounts = without_reserved(accounts, reserved)
     accounts = accounts[(accounts["flags"] & AccountFlag.ROLLUP) == 0]
     by_asset = np.argsort(accounts["asset"], kind="stable")
     assets, starts = np.unique(accounts["asset"][by_asset], return_index=True)
@@ -191,6 +197,15 @@ def unbalanced(accounts: npt.NDArray[Any]) -> Iterator[str]:
             debits, credits_ = sums["debits", kind][place], sums["credits", kind][place]
             if debits != credits_:
                 yield f"{kind} debits and credits of asset {asset} differ: {debits} and {credits_}"
+
+
+def without_reserved(accounts: npt.NDArray[Any], reserved: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The accounts as they would be without what is pending without a hold."""
+    if len(reserved):
+        accounts = accounts.copy()
+        np.subtract.at(accounts["debits_pending"], reserved["account"], reserved["debits"])
+        np.subtract.at(accounts["credits_pending"], reserved["account"], reserved["credits"])
+    return accounts
 
 
 def exact_sums(counters: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> list[int]:

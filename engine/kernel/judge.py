@@ -38,9 +38,13 @@ _IMPORTED: Final = int(LegFlag.IMPORTED)
 _BURNT: Final = int(LegFlag.BURNT)
 _CLOSED: Final = int(AccountFlag.CLOSED)
 _ROLLUP: Final = int(AccountFlag.ROLLUP)
+_PAIR: Final = int(AccountFlag.PAIR)
+_CROSSING: Final = int(LegFlag.CROSSING)
+_PART: Final = int(LegFlag.PART)
 _OPEN: Final = int(HoldStatus.OPEN)
 _POSTED: Final = int(HoldStatus.POSTED)
 _VOIDED: Final = int(HoldStatus.VOIDED)
+_LOCKED: Final = int(HoldStatus.LOCKED)
 
 
 @part
@@ -110,10 +114,10 @@ def judge_placing(b: Any, c: Any, i: Any, flags: Any, fact: Any) -> Any:
         return Result.CREDIT_ACCOUNT_NOT_FOUND.value
     debited = b.accounts[dr]
     credited = b.accounts[cr]
-    if (debited.flags | credited.flags) & _ROLLUP:
-        if debited.flags & _ROLLUP:
-            return Result.DEBIT_ACCOUNT_IS_ROLLUP.value
-        return Result.CREDIT_ACCOUNT_IS_ROLLUP.value
+    if (debited.flags | credited.flags) & (_ROLLUP | _PAIR):
+        code = judge_sort(debited.flags, credited.flags, flags)
+        if code != 0:
+            return code
     if debited.asset != credited.asset:
         return Result.ACCOUNTS_MUST_HAVE_THE_SAME_ASSET.value
     if c.asset[i] != debited.asset:
@@ -143,6 +147,22 @@ def judge_placing(b: Any, c: Any, i: Any, flags: Any, fact: Any) -> Any:
     return Result.CREATED.value
 
 
+@seldom
+def judge_sort(debited: Any, credited: Any, flags: Any) -> Any:
+    """Whether accounts with these flags may have legs. Those of pairs of shards are there only for the
+    engine's own legs."""
+    if not flags & _CROSSING:
+        if debited & _PAIR:
+            return Result.DEBIT_ACCOUNT_NOT_FOUND.value
+        if credited & _PAIR:
+            return Result.CREDIT_ACCOUNT_NOT_FOUND.value
+    if debited & _ROLLUP:
+        return Result.DEBIT_ACCOUNT_IS_ROLLUP.value
+    if credited & _ROLLUP:
+        return Result.CREDIT_ACCOUNT_IS_ROLLUP.value
+    return Result.CREATED.value
+
+
 @part
 def judge_placing_form(c: Any, i: Any, flags: Any) -> Any:
     """Phase 3 for a leg that is no post or void."""
@@ -158,7 +178,7 @@ def judge_placing_form(c: Any, i: Any, flags: Any) -> Any:
         return Result.CREDIT_ACCOUNT_ID_MUST_NOT_BE_INT_MAX.value
     if c.debit[i, 0] == c.credit[i, 0] and c.debit[i, 1] == c.credit[i, 1]:
         return Result.ACCOUNTS_MUST_BE_DIFFERENT.value
-    if not is_zero(c.pending_id, i):
+    if not is_zero(c.pending_id, i) and not flags & _CROSSING:
         return Result.PENDING_ID_MUST_BE_ZERO.value
     if not flags & _PENDING:
         if c.timeout[i] != 0:
@@ -221,8 +241,9 @@ def judge_versions(c: Any, i: Any, debited: Any, credited: Any) -> Any:
 @part
 def fill_placed(c: Any, i: Any, dr: Any, cr: Any, amount: Any, fact: Any) -> None:
     """The fact of an accepted leg that is no post or void."""
-    fact.pending_hi = _ZERO
-    fact.pending_lo = _ZERO
+    crossing = (c.flags[i] & _CROSSING) != 0
+    fact.pending_hi = c.pending_id[i, 0] if crossing else _ZERO
+    fact.pending_lo = c.pending_id[i, 1] if crossing else _ZERO
     fact.user_data_128_hi = c.user_data_128[i, 0]
     fact.user_data_128_lo = c.user_data_128[i, 1]
     fact.user_data_64 = c.user_data_64[i]
@@ -246,6 +267,8 @@ def judge_settling(b: Any, c: Any, i: Any, loaded: Any, flags: Any, fact: Any) -
     number = find_hashed_hold(b, c.pending_id[i, 0], c.pending_id[i, 1], digest)
     if number >= 0:
         b.seen[0] = b.holds[number]
+        if b.holds[number].flags & _PART:
+            return Result.PENDING_TRANSFER_NOT_FOUND.value, none
     else:
         code = look_elsewhere(b, c, i, loaded)
         if code != 0:
@@ -301,7 +324,7 @@ def look_elsewhere(b: Any, c: Any, i: Any, loaded: Any) -> Any:
     if position < 0:
         return Result.PENDING_TRANSFER_NOT_FOUND.value
     known = loaded.facts[position]
-    if known.flags & _BURNT:
+    if known.flags & (_BURNT | _PART):
         return Result.PENDING_TRANSFER_NOT_FOUND.value
     if not known.flags & _PENDING:
         return Result.PENDING_TRANSFER_NOT_PENDING.value
@@ -337,6 +360,8 @@ def judge_hold(c: Any, i: Any, flags: Any, hold: Any, debited: Any, credited: An
             return Result.PENDING_TRANSFER_ALREADY_POSTED.value
         if hold.status == _VOIDED:
             return Result.PENDING_TRANSFER_ALREADY_VOIDED.value
+        if hold.status == _LOCKED:
+            return Result.SHARD_UNAVAILABLE.value
         return Result.PENDING_TRANSFER_EXPIRED.value
     if hold.timeout != 0 and expiry_of(hold) <= timestamp:
         return Result.PENDING_TRANSFER_EXPIRED.value

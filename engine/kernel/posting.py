@@ -31,13 +31,23 @@ from engine.kernel.shapes import (
     columns_type,
 )
 from engine.kernel.window import place_of
-from engine.layout import LEG_COLUMN_SPEC, OPEN_COLUMN_SPEC, LegColumns, LegFlag, OpenColumns
+from engine.layout import (
+    LEG_COLUMN_SPEC,
+    OPEN_COLUMN_SPEC,
+    PAIR_CODE,
+    AccountFlag,
+    LegColumns,
+    LegFlag,
+    OpenColumns,
+)
 from engine.results import TRANSIENT, Result
 
 _LINKED: Final = int(LegFlag.LINKED)
 _IMPORTED: Final = int(LegFlag.IMPORTED)
 _SETTLING: Final = int(LegFlag.POST_PENDING | LegFlag.VOID_PENDING)
 _BURNT: Final = np.uint16(LegFlag.BURNT)
+_PLAIN: Final = np.uint16(0)
+_PAIR: Final = np.uint16(AccountFlag.PAIR)
 _ZERO: Final = np.uint64(0)
 _LINE: Final = 64
 _TRANSIENT: Final = np.array([code in TRANSIENT for code in range(256)])
@@ -115,7 +125,7 @@ def open_account(b: Any, opens: Any, number: Any, stamp: Any, answers: Any, open
     fact.asset = opens.asset[number]
     fact.parent = -1
     fact.code = opens.code[number]
-    fact.flags = 0
+    fact.flags = _PAIR if opens.code[number] == PAIR_CODE else _PLAIN
     answers.opened_index[opened] = number
     add_account(b, fact)
     return opened + 1

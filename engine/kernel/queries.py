@@ -59,6 +59,16 @@ def is_new(s: Any, strays: Any, newest: Any, hi: Any, lo: Any) -> Any:
     return strays.shape[0] == 0 or not is_stray(strays, hi, lo)
 
 
+@entry(BOOKS_TYPE, IDS_INPUT, IDS_INPUT, types.int64, column_of(types.boolean))
+def are_new(b: Any, ids: Any, strays: Any, now: Any, new: Any) -> None:
+    """Writes to `new` which ids can't have been used before."""
+    s = b.scalars
+    newest = now // 1_000_000 + FUTURE_MS
+    for i in range(new.size):
+        hi, lo = ids[i, 0], ids[i, 1]
+        new[i] = is_new(s, strays, newest, hi, lo) and find_row(b, hi, lo, hash_id(hi, lo, s[SEED])) < 0
+
+
 @entry(
     BOOKS_TYPE,
     columns_type(LegColumns, LEG_COLUMN_SPEC),

@@ -4,15 +4,19 @@ from typing import Any, Final
 
 import numpy as np
 
+from engine.kernel.accounts import find_account
 from engine.kernel.compiled import part, seldom
+from engine.kernel.form import is_zero
 from engine.kernel.holds import find_hold
-from engine.layout import AMOUNT_MAX, LegFlag
+from engine.layout import AMOUNT_MAX, AccountFlag, LegFlag
 from engine.results import Result
 
 _MAX: Final = np.int64(AMOUNT_MAX)
 _ZERO: Final = np.uint64(0)
 _VOID: Final = int(LegFlag.VOID_PENDING)
 _SETTLING: Final = int(LegFlag.POST_PENDING | LegFlag.VOID_PENDING)
+_CROSSING: Final = int(LegFlag.CROSSING)
+_PAIR: Final = int(AccountFlag.PAIR)
 _BALANCING: Final = int(LegFlag.BALANCING_DEBIT | LegFlag.BALANCING_CREDIT)
 
 
@@ -58,6 +62,8 @@ def recall_loaded(facts: Any, position: Any, fact: Any) -> None:
 def judge_repeat(b: Any, c: Any, i: Any, loaded: Any, fact: Any) -> Any:
     """The first difference between leg `i` and the fact under its id, or `EXISTS`."""
     flags = np.int64(c.flags[i])
+    if (flags | fact.flags) & _CROSSING:
+        return judge_crossing_repeat(b, c, i, loaded, fact)
     if flags != fact.flags:
         return Result.EXISTS_WITH_DIFFERENT_FLAGS.value
     if c.pending_id[i, 0] != fact.pending_hi or c.pending_id[i, 1] != fact.pending_lo:
@@ -79,6 +85,47 @@ def judge_repeat(b: Any, c: Any, i: Any, loaded: Any, fact: Any) -> Any:
     if c.code[i] != fact.code and not (inherits and c.code[i] == 0):
         return Result.EXISTS_WITH_DIFFERENT_CODE.value
     return Result.EXISTS.value
+
+
+@seldom
+def judge_crossing_repeat(b: Any, c: Any, i: Any, loaded: Any, fact: Any) -> Any:
+    """The same where either, or both, have an account on another shard."""
+    flags = np.int64(c.flags[i])
+    if (flags ^ fact.flags) & ~_CROSSING:
+        return Result.EXISTS_WITH_DIFFERENT_FLAGS.value
+    if not flags & _CROSSING and not is_zero(c.pending_id, i):
+        return Result.EXISTS_WITH_DIFFERENT_PENDING_ID.value
+    if c.timeout[i] != fact.timeout:
+        return Result.EXISTS_WITH_DIFFERENT_TIMEOUT.value
+    if is_other_account(b, c.debit, c.pending_id, i, flags, fact.debit, fact):
+        return Result.EXISTS_WITH_DIFFERENT_DEBIT_ACCOUNT_ID.value
+    if is_other_account(b, c.credit, c.pending_id, i, flags, fact.credit, fact):
+        return Result.EXISTS_WITH_DIFFERENT_CREDIT_ACCOUNT_ID.value
+    if differs_in_amount(c.amount[i], flags, fact):
+        return Result.EXISTS_WITH_DIFFERENT_AMOUNT.value
+    code = difference_in_user_data(b, c, i, loaded, False, fact)
+    if code != 0:
+        return code
+    if c.asset[i] != b.accounts[fact.debit].asset:
+        return Result.EXISTS_WITH_DIFFERENT_ASSET.value
+    if c.code[i] != fact.code:
+        return Result.EXISTS_WITH_DIFFERENT_CODE.value
+    return Result.EXISTS.value
+
+
+@part
+def is_other_account(b: Any, ids: Any, elsewhere: Any, i: Any, flags: Any, row: Any, fact: Any) -> Any:
+    """Whether a leg names another account than the fact, wherever they are: a pair account stands for the one
+    that `elsewhere`, or the fact's pending id, has."""
+    hi, lo = ids[i, 0], ids[i, 1]
+    if flags & _CROSSING:
+        number = find_account(b, hi, lo)
+        if number >= 0 and b.accounts[number].flags & _PAIR:
+            hi, lo = elsewhere[i, 0], elsewhere[i, 1]
+    account = b.accounts[row]
+    if fact.flags & _CROSSING and account.flags & _PAIR:
+        return hi != fact.pending_hi or lo != fact.pending_lo
+    return hi != account.id_hi or lo != account.id_lo
 
 
 @part

@@ -17,6 +17,7 @@ from engine.layout import (
     ACCOUNT_FACT,
     GUARD_FACT,
     LEG_FACT,
+    RESERVED,
 )
 
 LEG_ROW = np.dtype(
@@ -214,3 +215,5 @@ LEG_FACTS_INPUT: Final = rows_of(LEG_FACT, False)
 ACCOUNT_FACTS: Final = rows_of(ACCOUNT_FACT)
 ACCOUNT_FACTS_INPUT: Final = rows_of(ACCOUNT_FACT, False)
 GUARD_FACTS_INPUT: Final = rows_of(GUARD_FACT, False)
+RESERVED_ROWS: Final = rows_of(RESERVED)
+RESERVED_INPUT: Final = rows_of(RESERVED, False)

@@ -90,7 +90,7 @@ def clear_oldest(b: Any) -> None:
     kept = np.int64(0)
     for number in range(s[HOLD_COUNT]):
         hold = b.holds[number]
-        if hold.status == _OPEN or hold.generation > s[DROPPED]:
+        if hold.generation < 0 or hold.generation > s[DROPPED]:
             if kept < number:
                 b.holds[kept] = b.holds[number]
                 b.expiries[kept] = b.expiries[number]

@@ -80,3 +80,12 @@ copy (
 -- name: requests
 -- The answers to requests of a shard.
 copy (select id, timestamp, lsn, shard, move, fact from request where shard = {shard}) to stdout (format binary);
+
+-- name: crossings
+-- The crossings that a shard had legs in.
+copy (select first, last, lsn, epoch, counter, home, shard from crossing where shard = {shard})
+to stdout (format binary);
+
+-- name: crossing_moves
+-- Where the Moves of other shards have legs on a shard.
+copy (select timestamp, seq, legs, shard, move from crossing_move where shard = {shard}) to stdout (format binary);

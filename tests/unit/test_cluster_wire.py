@@ -21,6 +21,7 @@ from actors.cluster.wire import (
     Parcel,
     Requests,
     Sendable,
+    Tell,
     Verify,
     WaitDurable,
     WaitProjected,
@@ -62,9 +63,12 @@ from engine.commands import (
     NextSteps,
     UpdateParty,
 )
+from engine.crossing.messages import Applied, Ask, AskThings, Decide, Frame, Name, Prepare, Things, Vote
+from engine.directory import ThingRow
 from engine.entities import Entry, Side
-from engine.layout import account_columns, ids_column, leg_columns
+from engine.layout import account_columns, ids_column, leg_columns, open_columns
 from engine.open_holds import HoldFilter, HoldPage
+from persistence.pair_audit import PairLine
 from persistence.verify import Report
 
 BIG: Final = 2**128 - 1
@@ -119,6 +123,20 @@ OF_PARTY: Final = DirectoryAnswer(id=BIG, version=1, asset=2**32 - 1)
 ENTRY: Final = Entry(account=BIG, key="L:x", side=Side.DEBIT, amount=1, asset=1, move=BIG)
 STATE: Final = (5, {"a": np.arange(5), "big": BIG, "c": {"empty": np.zeros(0, np.uint8), "t": "x"}})
 
+NAME: Final = Name(home=3, epoch=2**40, counter=1)
+OPENS: Final = open_columns(1, before=[2], id=ids_column([BIG]), code=[2000])
+THING: Final = ThingRow(b"\xff" * 16, "asset", "GBP", 2, "", True, b"\x00", 2**62)
+FRAME: Final = Frame(
+    sender=3,
+    prepares=[Prepare(NAME, LEGS, np.array([0, 1, 3]), OPENS, ["L:ü"], [BIG], [1], ["till", ""])],
+    votes=[Vote(NAME, np.array([0, 255, 1], np.uint8), [0])],
+    decisions=[Decide(NAME, np.array([1, 0], np.uint8), True, ids_column([BIG, 1]), LEGS, (1, 2))],
+    confirmations=[Applied(NAME, 2**62)],
+    questions=[Ask(NAME)],
+    asked_things=[AskThings(1, 2)],
+    things=[Things(1, 2, [THING])],
+)
+
 EXAMPLES: Final[list[tuple[Sendable, Any]]] = [
     (PostLegs(LEGS), OF_LEGS),
     (PostBatches(LEGS, np.array([0, 1, 3])), OF_LEGS),
@@ -141,7 +159,17 @@ EXAMPLES: Final[list[tuple[Sendable, Any]]] = [
     (AskHealth(), HEALTH),
     (WaitProjected(None), 7),
     (WaitDurable(5), 8),
-    (Verify(), Report(ok=False, lsn=1, checked={"legs": 2}, problems=["x"])),
+    (
+        Verify(),
+        Report(
+            ok=False,
+            lsn=1,
+            checked={"legs": 2},
+            problems=["x"],
+            pairs=[PairLine(0, 1, 2, 3, 4, -5, 2**63 - 1)],
+        ),
+    ),
+    (Tell(FRAME), None),
 ]
 
 

@@ -1,0 +1,167 @@
+"""Moves over several shards in one engine: the same books as with one, proved over all shards."""
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from actors.runtime import Engine
+from engine.commands import CreateParty, MoveCommand
+from engine.layout import SECOND_NS, LegFlag, ids_column, leg_columns
+from persistence.database import Database
+from tests.fixtures_cluster import LOCAL_AND_CLUSTER, engine_on
+from tests.fixtures_engine import Clock, Shop, results, settings_of
+
+PARTIES = 8
+MOVES = 60
+
+
+async def parties_of(shop: Shop, count: int = PARTIES) -> list[int]:
+    """Parties with money."""
+    parties = [shop.new_id() for _ in range(count)]
+    answers = await shop.engine.create_parties([CreateParty(id=party, kind="person") for party in parties])
+    assert all(answer.accepted for answer in answers), answers
+    for party in parties:
+        await shop.fund(party, 500)
+    return parties
+
+
+async def commerce(shop: Shop, parties: list[int], seed: int) -> list[MoveCommand]:
+    """Transfers, holds, orders and refunds between anybody, one after the other; what was accepted."""
+    random = Random(seed)
+    done: list[MoveCommand] = []
+
+    async def attempt(command: MoveCommand) -> bool:
+        answer = await shop.one(command)
+        assert answer.code in {"", "below_floor"}, (answer.code, answer.message, command)
+        if answer.accepted:
+            done.append(command)
+        return answer.accepted
+
+    for _ in range(MOVES):
+        payer, payee = random.sample(parties, 2)
+        who: dict[str, Any] = {"payer": payer, "payee": payee}
+        kind = random.random()
+        if kind < 0.5:
+            await attempt(shop.transfer(random.randrange(1, 200), **who))
+        elif kind < 0.8:
+            hold = shop.transfer(random.randrange(1, 200), transition="hold", **who)
+            if await attempt(hold):
+                step = random.choice(("post", "void"))
+                id = shop.command_id(move=hold.id)
+                await attempt(MoveCommand(id=id, move=hold.id, transition=step))
+        else:
+            order = shop.order(**who)
+            if await attempt(order):
+                await attempt(shop.refund(order.id, payer=payer))
+    return done
+
+
+async def books_of(shop: Shop, parties: list[int]) -> list[int]:
+    """What every Party has."""
+    return [await shop.balance(party) for party in parties]
+
+
+@pytest.mark.parametrize("runtime", LOCAL_AND_CLUSTER)
+async def test_commerce_over_shards_is_that_of_one(
+    database: Database, empty_database: Database, runtime: str
+) -> None:
+    books = []
+    for where, shards in ((database, 4), (empty_database, 1)):
+        async with engine_on(runtime if shards > 1 else "local", settings_of(where, shards=shards)) as engine:
+            shop = await Shop.opened(engine, seed=7)
+            parties = await parties_of(shop)
+            done = await commerce(shop, parties, seed=3)
+            assert all(answer.replayed for answer in await engine.submit(done))
+            books.append(await books_of(shop, parties))
+            report = await engine.verify()
+            assert report.ok, report.problems
+            assert shards == 1 or report.checked["crossings"] > MOVES // 2
+        async with Engine.running(settings_of(where)) as engine:
+            shop.engine = engine
+            assert await books_of(shop, parties) == books[-1]
+            assert all(answer.replayed for answer in await engine.submit(done))
+            assert (await engine.verify()).ok
+    assert books[0] == books[1]
+
+
+async def test_what_another_shard_refuses_is_refused(database: Database) -> None:
+    async with Engine.running(settings_of(database, shards=4)) as engine:
+        shop = await Shop.opened(engine, seed=1, funds=100)
+        parties = await parties_of(shop, 4)
+        for _ in range(8):  # on any shard
+            assert (await shop.one(shop.transfer(5, payee=shop.new_id()))).code == "party_not_found"
+        assert (await shop.one(shop.transfer(101, payee=parties[0]))).code == "below_floor"
+        assert await shop.balance(shop.buyer) == 100
+        closed = shop.transfer(5, payee=parties[0])
+        assert (await shop.one(closed)).accepted
+        other = await shop.one(shop.transfer(6, payee=parties[0], id=closed.id))
+        assert other.code == "exists_with_different_content"
+        assert (await engine.verify()).ok
+
+
+async def test_bare_legs_cross_and_holds_run_out_on_both_sides(database: Database) -> None:
+    clock = Clock()
+    async with Engine.running(settings_of(database, shards=3, sweep_interval_ns=0), clock) as engine:
+        shop = await Shop.opened(engine, seed=2, clock=clock)
+        parties = await parties_of(shop, 6)
+        wallets = [engine.account_id(shop.wallet(party), "GBP") for party in parties]
+        count = len(parties)
+        columns = leg_columns(
+            count,
+            id=ids_column([shop.new_id(bucket=wallet >> 116) for wallet in wallets]),
+            debit=ids_column(wallets),
+            credit=ids_column([*wallets[1:], wallets[0]]),
+            amount=[10] * count,
+            asset=[engine.asset_number("GBP")] * count,
+            code=[1] * count,
+            flags=[LegFlag.PENDING] * count,
+            timeout=[1] * count,
+        )
+        first = await engine.post_legs(columns)
+        assert results(first.status) == ["created"] * count
+        assert results((await engine.post_legs(columns)).status) == ["exists"] * count
+        held = await engine.read_accounts(wallets)
+        assert [(row.debits_pending, row.credits_pending) for row in held if row] == [(10, 10)] * count
+        clock.ahead_ns += 2 * SECOND_NS
+        for _ in range(100):
+            states = await engine.read_accounts(wallets)
+            if all(row is not None and row.debits_pending == row.credits_pending == 0 for row in states):
+                break
+        else:
+            pytest.fail("holds did not run out")
+        assert (await engine.verify()).ok
+
+
+async def test_a_cut_over_shards_contradicts_nothing(database: Database) -> None:
+    async with Engine.running(settings_of(database, shards=4)) as engine:
+        shop = await Shop.opened(engine, seed=5)
+        parties = await parties_of(shop)
+        commands = [
+            shop.transfer(1, payer=payer, payee=payee)
+            for payer in parties
+            for payee in parties
+            if payer != payee
+        ]
+        answers = await engine.submit(commands)
+        assert all(answer.accepted for answer in answers)
+        await engine.wait_projected()
+        times = sorted(answer.timestamp for answer in answers)
+        async with database.session("test") as session:
+            for at in (None, times[0], times[len(times) // 2], times[-1]):
+                cut = await (await session.execute(b"select * from consistent_cut(%s)", (at,))).fetchall()
+                assert len(cut) == 4
+                rows = await session.execute(
+                    b"select sum(b.credits_posted - b.debits_posted)::int8 from consistent_cut(%s) c"
+                    b" join account a on a.shard = c.shard and a.code <> 9000 and a.created <= c.upto"
+                    b" cross join lateral balance_at(a.shard, a.ordinal, c.upto) b",
+                    (at,),
+                )
+                outside = ((await rows.fetchone()) or (0,))[0]
+                flying = await (
+                    await session.execute(b"select sum(amount)::int8 from in_flight(%s)", (at,))
+                ).fetchone()
+                assert outside + ((flying or (0,))[0] or 0) == 0
+            last = await (await session.execute(b"select sum(abs(amount)) from in_flight()")).fetchone()
+            assert last is not None
+            assert not last[0]
