@@ -30,7 +30,7 @@ def latency(options: Options) -> Iterator[Measurement]:
             accounts = Accounts.created(client, options.scale.accounts)
             warm_up(client, accounts)
             for run in life:
-                draws = np.random.default_rng([SEED, run])
+                draws = np.random.default_rng(SEED)
                 engine.drain()
                 drawn = UNIFORM.drawn(accounts, legs, BATCH_LEGS, draws)
                 alone.append(closed_loop(client, UNIFORM, drawn, depth=1))
