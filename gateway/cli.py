@@ -26,6 +26,7 @@ from actors.cluster.supervision import RayOptions
 from actors.process_memory import give_memory_back
 from actors.settings import Settings
 from gateway.backup_commands import backup, restore
+from gateway.client_commands import accounts, events, moves
 from gateway.cluster_commands import cluster
 from gateway.export_commands import export, import_
 from gateway.listener import DEFAULT_HOST, DEFAULT_PORT, bind, is_loopback
@@ -105,6 +106,9 @@ app = typer.Typer(
 app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
 app.add_typer(cluster, name="cluster", help="Run nodes of a cluster; show, move and stop its shards.")
 app.add_typer(webhooks, name="webhooks", help="Have events sent to URLs, and see what became of them.")
+app.add_typer(accounts, name="accounts", help="Show accounts of a running gateway.")
+app.add_typer(moves, name="moves", help="Show Moves of a running gateway.")
+app.add_typer(events, name="events", help="Follow what a running gateway commits.")
 app.add_typer(audit, name="audit", help="Show and verify the audit log.")
 app.command("backup")(backup)
 app.command("restore")(restore)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from gateway.client.answers import Answers, joined
 from gateway.client.columns import ACCOUNTS, LEGS, Given
@@ -18,6 +18,9 @@ from gateway.client.core import BATCH_ROWS, Core, Json
 from gateway.client.events import AsyncEvents, Events
 from gateway.client.sync import CONNECTIONS, make_core, rows_or_columns
 from gateway.client.transport import Retry, Transport
+
+if TYPE_CHECKING:
+    from gateway.client.api import Call, Listing, Reply
 
 _T = TypeVar("_T")
 
@@ -118,6 +121,27 @@ class AsyncClient:
     def events(self, *, after: str = "now", **filters: Any) -> AsyncEvents:
         """What is committed, as it is, without end. See `Client.events`."""
         return AsyncEvents(Events(self._core.transport, filters, after))
+
+    # All of the interface, typed; see `gateway.client.api`
+
+    async def call(self, call: "Call[_T]", *, after: int | None = None) -> _T:
+        """The answer to a call. See `Client.call`."""
+        return (await self.ask(call, after=after)).content
+
+    async def ask(self, call: "Call[_T]", *, after: int | None = None) -> "Reply[_T]":
+        """The answer with what came beside it. See `Client.ask`."""
+        return await self._run(self._core.ask, call, after)
+
+    async def items(self, listing: "Listing[_T]", *, after: int | None = None) -> AsyncIterator[_T]:
+        """Every item of a list, page by page."""
+        cursor = None
+        while True:
+            page = await self.call(listing.page(cursor), after=after)
+            for item in page.items:
+                yield item
+            cursor = page.next
+            if cursor is None:
+                return
 
     # Webhooks
 

@@ -4,7 +4,7 @@ Nothing here knows whether it runs in the caller's thread or in another one.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -20,6 +20,11 @@ from gateway.client.columns import LEGS, Columns, Given, Kind
 from gateway.client.errors import InvalidColumns, RequestRefused
 from gateway.client.ids import Sequence, new_ids
 from gateway.client.transport import Response, Transport
+
+if TYPE_CHECKING:
+    from gateway.client.api import Call, Reply
+
+T = TypeVar("T")
 
 BATCH_ROWS: Final = 8_190
 """Rows in a batch unless told otherwise: large enough to be quick, small enough to be prompt."""
@@ -125,6 +130,16 @@ class Core:
     def send(self, method: str, path: str, content: Any) -> Json:
         """What a path answers to a JSON body."""
         return _json(self.transport.send(method, path, msgspec.json.encode(content), _JSON))
+
+    def ask(self, call: "Call[T]", after: int | None) -> "Reply[T]":
+        """The reply to a call; with `after`, of what has the log up to there."""
+        from gateway.client.api import reply_of  # noqa: PLC0415  # the schemas of the server: slow to import
+
+        body, headers = call.content(self.new_id)
+        if after is not None:
+            headers["Tessera-Wait-Lsn"] = str(after)
+        response = self.transport.send(call.method, call.target, body, headers)
+        return reply_of(call, response.body, response.headers)
 
     def pages(self, path: str, query: Mapping[str, Any]) -> Iterator[Json]:
         """Every item of a list, page by page."""

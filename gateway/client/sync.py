@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from gateway.client.columns import ACCOUNTS, LEGS, Given
 from gateway.client.core import BATCH_ROWS, Batch, Core, Json
 from gateway.client.events import Events
 from gateway.client.transport import Retry, Transport
+
+if TYPE_CHECKING:
+    from gateway.client.api import Call, Listing, Reply
+
+T = TypeVar("T")
 
 CONNECTIONS: Final = 4
 
@@ -143,6 +148,26 @@ class Client:
         was.
         """
         return Events(self._core.transport, filters, after)
+
+    # All of the interface, typed; see `gateway.client.api`
+
+    def call(self, call: "Call[T]", *, after: int | None = None) -> T:
+        """The answer to a call. With `after`, a position in the log, it has everything up to there."""
+        return self._core.ask(call, after).content
+
+    def ask(self, call: "Call[T]", *, after: int | None = None) -> "Reply[T]":
+        """The same, with the position, the version, and whether it was a repeat."""
+        return self._core.ask(call, after)
+
+    def items(self, listing: "Listing[T]", *, after: int | None = None) -> Iterator[T]:
+        """Every item of a list, page by page."""
+        cursor = None
+        while True:
+            page = self.call(listing.page(cursor), after=after)
+            yield from page.items
+            cursor = page.next
+            if cursor is None:
+                return
 
     # Webhooks
 
