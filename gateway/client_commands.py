@@ -26,7 +26,9 @@ accounts = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 moves = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 events = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
-Server = Annotated[str, typer.Option("--server", metavar="URL", envvar="TESSERA_URL", help="The server to ask.")]
+Server = Annotated[
+    str, typer.Option("--server", metavar="URL", envvar="TESSERA_URL", help="The server to ask.")
+]
 Key = Annotated[
     str | None,
     typer.Option(
