@@ -84,7 +84,7 @@ def test_a_tour(client: Client) -> None:
     wallet = client.call(api.open_account(AccountDraft(key=f"L:wallet/{ada.id}", asset="GBP")))
     legs = [JournalLegDraft(debit="A:bank", credit=wallet.key, amount=Amount(100), asset="GBP")]
     client.call(api.create_move(MoveDraft(kind="journal", legs=legs)))
-    usual = {"kind": "transfer", "payer": ada.id, "payee": bob.id, "asset": "GBP"}
+    usual: dict[str, Any] = {"kind": "transfer", "payer": ada.id, "payee": bob.id, "asset": "GBP"}
     tried = client.call(api.preview(PreviewDraft(**usual, amount=Amount(30))))
     assert [(entry.side, entry.amount) for entry in tried.entries] == [(Side.DEBIT, 30), (Side.CREDIT, 30)]
     made = client.ask(api.create_move(MoveDraft(**usual, amount=Amount(30), reference=f"r{ada.id}")))
