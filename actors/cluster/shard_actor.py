@@ -20,7 +20,7 @@ import msgspec
 import ray
 import structlog
 
-from actors.cluster.supervision import VERSION, Ended, HostStatus, Place, ShardPlan, encode, to_path
+from actors.cluster.supervision import LOST, VERSION, Ended, HostStatus, Place, ShardPlan, encode, to_path
 from actors.settings import Settings
 from persistence.database import Database
 from persistence.errors import PersistenceError
@@ -30,6 +30,9 @@ STEADY_S: Final = 5.0
 """A process that lived this long is replaced at once; others after a pause."""
 PAUSE_MIN_S: Final = 0.1
 PAUSE_MAX_S: Final = 2.0
+LOST_PAUSE_S: Final = 10.0
+"""A shard that ended by itself was probably replaced: this node stood still, and Ray has given it up. Then
+this process is about to end too, and must not take the shard back meanwhile."""
 
 _decoder = msgspec.json.Decoder(HostStatus | Ended)
 _log = structlog.get_logger(__name__)
@@ -117,6 +120,8 @@ class ShardActor:
             if ended is None:
                 return
             _log.warning("the process of a shard has ended", shard=self._said.shard, code=ended.code)
+            if ended.code == LOST:
+                self._stopping.wait(LOST_PAUSE_S)
             pause_s = PAUSE_MIN_S if time.monotonic() - started > STEADY_S else min(2 * pause_s, PAUSE_MAX_S)
             if pause_s > PAUSE_MIN_S:
                 self._stopping.wait(pause_s)

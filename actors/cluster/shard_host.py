@@ -19,7 +19,7 @@ import uvloop
 
 from actors.cluster.data_server import DataServer
 from actors.cluster.remote_peers import RemotePeers
-from actors.cluster.supervision import VERSION, HostStatus, ShardPlan
+from actors.cluster.supervision import LOST, STOPPED, VERSION, HostStatus, ShardPlan
 from actors.metrics import EngineMetrics
 from actors.shard import Shard
 from persistence import cluster, placement, schema, tenancy
@@ -30,10 +30,6 @@ from persistence.errors import DatabaseRefused, PersistenceError
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 2.0
 ANY_HOST: Final = "0.0.0.0"  # noqa: S104  # strangers prove themselves first
-STOPPED: Final = 0
-LOST: Final = 1
-"""Exit codes: it was told to stop, or the shard has ended by itself."""
-
 _log = structlog.get_logger(__name__)
 
 

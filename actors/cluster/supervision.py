@@ -18,6 +18,9 @@ VERSION: Final = version("tessera")
 Action = Literal["run", "stop", "move"]
 REFUSED: Final = 2
 """The exit code of a supervisor that was refused."""
+STOPPED: Final = 0
+LOST: Final = 1
+"""Exit codes of who hosts a shard: it was told to stop, or the shard has ended by itself."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,14 +21,15 @@ TOLD_CHARACTERS: Final = 4_000
 class Program:
     """A process, and all that descend from it. What it logs goes to a file."""
 
-    def __init__(self, log: Path, *command: str) -> None:
+    def __init__(self, log: Path, *command: str, **variables: str) -> None:
         self._log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         self._output = log.with_suffix(".out")
         with log.open("ab") as errors, self._output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # ourselves
                 [sys.executable, "-m", *command],
-                env={name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
+                | variables,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=errors,

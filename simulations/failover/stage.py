@@ -122,15 +122,16 @@ class Stage:
         )
 
     def _end(self) -> None:
-        """End everything, shards with snapshots if there is still somebody who can tell them."""
-        for name in reversed(GATEWAYS):
-            if name in self.programs:
-                self.programs[name].end()
-        if GATEWAYS[0] in self.programs:
-            run(carry_out(self.settings, "stop", self._head))
-        for name in (*ADDRESSES, HEAD):
-            if name in self.programs:
-                self.programs[name].end()
+        """End everything, shards with snapshots if nothing has gone wrong."""
+        with ExitStack() as stack:
+            for name in (HEAD, *ADDRESSES, *GATEWAYS):
+                if name in self.programs:
+                    if name == GATEWAYS[0]:
+                        stack.callback(self._stop_shards)
+                    stack.callback(self.programs[name].end)
+
+    def _stop_shards(self) -> None:
+        run(carry_out(self.settings, "stop", self._head))
 
 
 def _free_ports(count: int) -> list[int]:
