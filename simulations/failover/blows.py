@@ -71,16 +71,30 @@ def frozen(stage: Stage, clients: Clients, random: Random) -> float:
 
 
 def head(stage: Stage, clients: Clients, random: Random) -> float:
-    """kill -9 of Ray's head, and of a shard's process while there is none."""
+    """kill -9 of Ray's head, and of a shard's process while there is none. When a head is back that has
+    forgotten everything, nodes start anew, and shards with them."""
+    joined = {address: stage.programs[address].logged("Ray runtime started") for address in ADDRESSES}
 
     def strike() -> None:
         stage.programs[HEAD].strike(signal.SIGKILL)
         stage.programs[HEAD].end()
         os.kill(_victim(stage, random), signal.SIGKILL)
 
-    waited = _measured(stage, clients, strike)
-    stage.start(HEAD)
-    return waited
+    without = _measured(stage, clients, strike)
+    if stage.keep_head:
+        return max(without, _measured(stage, clients, lambda: stage.start(HEAD)))
+
+    owners = [report.endpoint for report in stage.report().shards]
+
+    def come_back() -> None:
+        stage.start(HEAD)
+        for address in ADDRESSES:
+            stage.await_joined(address, joined[address] + 1)
+        for owner in owners:
+            assert owner is not None
+            stage.await_owner(owner)
+
+    return max(without, _measured(stage, clients, come_back))
 
 
 def moved(stage: Stage, clients: Clients, random: Random) -> float:

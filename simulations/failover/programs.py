@@ -47,9 +47,9 @@ class Program:
         found: dict[str, object] = msgspec.json.decode(self._output.read_bytes())
         return found
 
-    def logged(self, text: str) -> bool:
-        """Whether it has logged something with this in it."""
-        return text.encode() in self._log.read_bytes()[self._log_start :]
+    def logged(self, text: str) -> int:
+        """How often it has logged something with this in it."""
+        return self._log.read_bytes()[self._log_start :].count(text.encode())
 
     def until(self, condition: Callable[[], bool], limit_s: float) -> None:
         """Wait for something that it does. Raises CommandFailed if it takes too long, or has ended."""

@@ -40,7 +40,7 @@ class Stage:
         self.settings = Settings(data_dir=folder)
         self.programs: dict[str, Program] = {}
         self._shards = shards
-        self._keep_head = keep_head
+        self.keep_head = keep_head
         self._head_port, *self._ports = _free_ports(1 + len(GATEWAYS))
         self.urls = [f"http://127.0.0.1:{port}" for port in self._ports]
 
@@ -63,7 +63,12 @@ class Stage:
             self.programs[name].announced(START_S)
         else:
             self.programs[name] = self._node(name)
-            self.programs[name].until(lambda: self._is_node(name), START_S)
+            self.await_joined(name, 1)
+
+    def await_joined(self, name: str, times: int) -> None:
+        """Wait until a node has joined so many times: Ray says so when it has."""
+        program = self.programs[name]
+        program.until(lambda: program.logged("Ray runtime started") >= times, START_S)
 
     # What is where
 
@@ -98,17 +103,13 @@ class Stage:
     def _node(self, name: str) -> Program:
         options = RayNodeOptions(address=self._head, node_ip=name, shards_max=ROOMS, cpus=1)
         if name == HEAD:
-            storage = str(self.folder / "head") if self._keep_head else None
+            storage = str(self.folder / "head") if self.keep_head else None
             options = RayNodeOptions(
                 head=True, port=self._head_port, node_ip="127.0.0.1", shards_max=0, cpus=0, storage=storage
             )
         return Program(
             self.folder / f"{name}.log", "actors.cluster.ray_node", msgspec.json.encode(options).decode()
         )
-
-    def _is_node(self, name: str) -> bool:
-        """Whether it has joined: Ray says so when it has."""
-        return self.programs[name].logged("Ray runtime started")
 
     def _gateway(self, name: str) -> Program:
         number = GATEWAYS.index(name)

@@ -25,7 +25,7 @@ def node(folder: Path, name: str, options: RayNodeOptions, **variables: str) -> 
     encoded = msgspec.json.encode(options).decode()
     program = Program(folder / f"{name}.log", "actors.cluster.ray_node", encoded, **variables)
     try:
-        program.until(lambda: program.logged("Ray runtime started"), START_S)
+        program.until(lambda: program.logged("Ray runtime started") > 0, START_S)
         yield
     finally:
         program.end()
