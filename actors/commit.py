@@ -12,6 +12,7 @@ it gives up and says so: it never guesses.
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -92,6 +93,7 @@ class CommitPipeline:
         self._closing = False
         self.durable_lsn = durable_lsn  # everything up to it is committed
         self.commits = 0  # commits made
+        self.commit_s = 0.0  # how long the last one took
         self.blocked: PersistenceError | None = None  # why nothing can be committed just now
         self._task = asyncio.create_task(self._run(), name="commit-pipeline")
 
@@ -137,7 +139,9 @@ class CommitPipeline:
                 if not self._waiting:
                     return
                 self._in_flight = self._next_batch()
+                sent_at = time.perf_counter()
                 await self._make_durable(self._in_flight)
+                self.commit_s = time.perf_counter() - sent_at
                 await self._acknowledge()
         except Exception as failure:  # whatever it is, nothing can be acknowledged any more
             self._on_failure(failure)

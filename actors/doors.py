@@ -19,8 +19,8 @@ from persistence.verify import Report
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """How a shard is."""
 
-    status: str  # serving, blocked (nothing can be committed now) or stopped
-    reason: str
+    status: str  # serving, blocked (new work is refused just now) or stopped
+    reason: str  # of that; or why SQL shows nothing new, while it serves
     shard: int
     epoch: int
     lsn: int  # durable

@@ -2,6 +2,7 @@
 waits."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -13,11 +14,12 @@ RETRY_AFTER_S: Final = 1
 
 
 class Letter(NamedTuple):
-    """A message on its way to a shard, and where its answer goes."""
+    """A message on its way to a shard, where its answer goes, and when it was left (`perf_counter`)."""
 
     message: Any
     answer: asyncio.Future[Any]
     weight: int
+    left_at: float
 
 
 class Mailbox:
@@ -59,7 +61,8 @@ class Mailbox:
         ):
             raise Overloaded(f"the mailbox of shard {self._shard} is full", RETRY_AFTER_S)
         loop = asyncio.get_running_loop()
-        letters = [Letter(message, loop.create_future(), weight) for message, weight in messages]
+        now = time.perf_counter()
+        letters = [Letter(message, loop.create_future(), weight, now) for message, weight in messages]
         self._letters += letters
         self._weight += weight
         self._arrived.set()

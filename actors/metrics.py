@@ -1,9 +1,35 @@
 """What a shard measures of itself, for Prometheus."""
 
+from collections.abc import Iterator
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+DOINGS: Final = ("idle", "gathering", "deciding", "committing")
+"""What a shard's turn loop spends its time on: nothing is to be done; a commit is on its way and few messages
+are there yet; a turn; too many turns wait for the disk."""
 
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SIZES = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536)
+
+
+class _Doings(Collector):
+    """How long each shard's turn loop has done what."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, dict[str, float]] = {}  # by shard and doing
+
+    def collect(self) -> Iterator[Metric]:
+        """The series, as Prometheus reads them."""
+        spent = CounterMetricFamily(
+            "tessera_shard_seconds", "What a shard's turn loop spent its time on", labels=["shard", "doing"]
+        )
+        for shard, seconds in self.seconds.items():
+            for doing, value in seconds.items():
+                spent.add_metric([shard, doing], value)
+        yield spent
 
 
 class EngineMetrics:
@@ -26,6 +52,22 @@ class EngineMetrics:
             buckets=_SIZES,
             registry=self.registry,
         )
+        self._mailbox_seconds = Histogram(
+            "tessera_mailbox_seconds",
+            "How long the oldest message of a turn had waited for it",
+            shard,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._commit_seconds = Histogram(
+            "tessera_commit_seconds",
+            "Time for a commit of the log to be durable",
+            shard,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._doings = _Doings()
+        self.registry.register(self._doings)
         self._log_bytes = Counter("tessera_log_bytes", "Bytes of log records", shard, registry=self.registry)
         self._records = Counter("tessera_log_records", "Log records committed", shard, registry=self.registry)
         self._commits = Counter("tessera_commits", "Commits of the log", shard, registry=self.registry)
@@ -46,6 +88,8 @@ class EngineMetrics:
                 ("accounts", "Accounts in memory"),
                 ("open_moves", "Moves in memory"),
                 ("serving", "1 while the shard serves"),
+                ("mailbox_weight_max", "Beyond this weight the mailbox refuses"),
+                ("projection_lag_legs_max", "Beyond this lag new work is refused"),
             )
         }
 
@@ -65,6 +109,9 @@ class ShardMetrics:
         self._shard = shard
         self._turn_seconds = metrics._turn_seconds.labels(shard)
         self._turn_weight = metrics._turn_weight.labels(shard)
+        self._mailbox_seconds = metrics._mailbox_seconds.labels(shard)
+        self._commit_seconds = metrics._commit_seconds.labels(shard)
+        self._spent = metrics._doings.seconds.setdefault(shard, dict.fromkeys(DOINGS, 0.0))
         self._log_bytes = metrics._log_bytes.labels(shard)
         self._records = metrics._records.labels(shard)
         self._commits = metrics._commits.labels(shard)
@@ -77,8 +124,17 @@ class ShardMetrics:
         self._turn_weight.observe(weight)
         self._log_bytes.inc(payload_bytes)
 
-    def committed(self, records: int) -> None:
-        """So many records became durable in one commit."""
+    def waited(self, seconds: float) -> None:
+        """A turn begins whose oldest message was left so long ago."""
+        self._mailbox_seconds.observe(seconds)
+
+    def spent(self, doing: str, seconds: float) -> None:
+        """The turn loop did one of DOINGS for so long."""
+        self._spent[doing] += seconds
+
+    def committed(self, records: int, seconds: float) -> None:
+        """So many records became durable in one commit, which took so long."""
+        self._commit_seconds.observe(seconds)
         self._records.inc(records)
         self._commits.inc()
 

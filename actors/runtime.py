@@ -444,6 +444,8 @@ class Engine:
                 self.metrics.gauge(name, health.shard, getattr(health, name))
             self.metrics.gauge("durable_lsn", health.shard, health.lsn)
             self.metrics.gauge("serving", health.shard, health.status == "serving")
+            for name in ("mailbox_weight_max", "projection_lag_legs_max"):
+                self.metrics.gauge(name, health.shard, getattr(self.settings, name))
 
     # Inside
 

@@ -203,8 +203,17 @@ class Shard:
 
     @property
     def blocked(self) -> str | None:
-        """Why nothing can be committed just now."""
-        return str(self._pipeline.blocked) if self._pipeline.blocked is not None else None
+        """Why new work is refused just now."""
+        if self._pipeline.blocked is not None:
+            return str(self._pipeline.blocked)
+        if self._feed.lag_legs > self._settings.projection_lag_legs_max:
+            return f"the projection is {self._feed.lag_legs} legs behind"
+        return None
+
+    @property
+    def _stale(self) -> str:
+        """Why SQL shows nothing new, although the shard may serve."""
+        return "" if self._feed.failure is None else f"the projection has stopped: {self._feed.failure}"
 
     async def catch_up(self) -> None:
         """The catalogue is this shard's own: nothing is missing."""
@@ -237,7 +246,7 @@ class Shard:
         )
         return Health(
             status=status,
-            reason=self.stopped or self.blocked or "",
+            reason=self.stopped or self.blocked or self._stale,
             shard=self.index,
             epoch=self._state.epoch,
             lsn=self.durable_lsn,
@@ -308,17 +317,25 @@ class Shard:
         letters: list[Letter] = []
         try:
             while self.stopped is None:
+                began = time.perf_counter()
                 await self._pipeline.room()
+                had_room = time.perf_counter()
                 await self._mailbox.wait(IDLE_S)
+                had_mail = time.perf_counter()
                 await self._mailbox.wait_for_more(self._settings.turn_weight_min, self._is_committing)
                 frames = self._mailbox.take_frames(self._settings.turn_weight_max)
                 letters = self._mailbox.take(self._settings.turn_weight_max)
                 if not letters and not frames and self._mailbox.ended:
                     return
+                gathered = time.perf_counter()
                 await self._run_turn(letters, frames)
                 letters = []
                 turned, self._turned = self._turned, asyncio.Event()
                 turned.set()
+                self._metrics.spent("committing", had_room - began)
+                self._metrics.spent("idle", had_mail - had_room)
+                self._metrics.spent("gathering", gathered - had_mail)
+                self._metrics.spent("deciding", time.perf_counter() - gathered)
         except Exception as failure:
             _log.error("a turn has failed", shard=self.index, error=repr(failure), exc_info=True)
             self._fail(failure)
@@ -331,6 +348,8 @@ class Shard:
 
     async def _run_turn(self, letters: list[Letter], frames: list[Frame]) -> None:
         started = time.perf_counter()
+        if letters:
+            self._metrics.waited(started - letters[0].left_at)
         try:
             await self._make_room_for_ids()
         except Overloaded as refusal:
@@ -402,7 +421,7 @@ class Shard:
     def _committed(self, records: list[Record]) -> None:
         self._feed.add(records)
         self._tail.add(records)
-        self._metrics.committed(len(records))
+        self._metrics.committed(len(records), self._pipeline.commit_s)
         if self._legs_since_snapshot >= self._settings.snapshot_legs and self._follower is None:
             self._legs_since_snapshot = 0
             self._follower = asyncio.create_task(self._follow(), name=f"snapshot-{self.index}")

@@ -9,12 +9,13 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import accumulate
 from typing import Final
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -80,6 +81,14 @@ class HttpMetrics:
         self._in_progress = Gauge(
             "tessera_http_requests_in_progress", "Requests not answered yet.", registry=self.registry
         )
+        self.loop_lag = Gauge(
+            "tessera_event_loop_lag_seconds",
+            "How much later than it should the event loop last came to something.",
+            registry=self.registry,
+        )
+        build = Gauge("tessera_build_info", "1, with what is running.", ["version"], registry=self.registry)
+        build.labels(version("tessera")).set(1)
+        ProcessCollector(registry=self.registry)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Measure every request that passes through `app`."""

@@ -522,7 +522,7 @@ class LegView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HealthView(msgspec.Struct, frozen=True, kw_only=True):
-    """How the engine is: `serving`, `blocked` (nothing can be committed just now) or `stopped`, and why."""
+    """How the engine is: `serving`, `blocked` (new work is refused just now) or `stopped`, and why."""
 
     status: Literal["serving", "blocked", "stopped"]
     reason: str

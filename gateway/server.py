@@ -12,6 +12,7 @@ import gc
 import signal
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias
@@ -26,6 +27,7 @@ from gateway.app import create_app
 from gateway.events.streams import StreamSettings
 from gateway.fast_lane import FastLane
 from gateway.listener import is_loopback
+from gateway.metrics import HttpMetrics
 from gateway.protocol import protocol_for
 from gateway.security.opening import guarding
 from gateway.security.patience import patient, sweep
@@ -104,7 +106,7 @@ async def serving(
         running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
         delivering = asyncio.create_task(app.dispatcher.run(), name="webhooks")
         watching = [
-            asyncio.create_task(_watch(engine), name="watch"),
+            asyncio.create_task(_watch(engine, app.metrics), name="watch"),
             asyncio.create_task(sweep(server.server_state.connections), name="sweep"),
         ]
         try:
@@ -122,10 +124,13 @@ async def serving(
             await running
 
 
-async def _watch(engine: Engine) -> None:
-    """Ask now and then whether the log is still ours: an idle engine would not notice that it is not."""
+async def _watch(engine: Engine, metrics: HttpMetrics) -> None:
+    """Ask now and then whether the log is still ours: an idle engine would not notice that it is not. And
+    measure how late the loop comes to it."""
     while True:
+        due = time.perf_counter() + WATCH_S
         await asyncio.sleep(WATCH_S)
+        metrics.loop_lag.set(time.perf_counter() - due)
         try:
             await engine.fence()
         except Overloaded:
