@@ -71,7 +71,7 @@ lock:  ## Regenerate requirements.lock from pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Tessera needs Python 3.11 or newer; set PYTHON=/path/to/python" >&2; exit 1; }
 	@test -x $(LOCK_TOOLS)/bin/pip || "$(PYTHON)" -m venv $(LOCK_TOOLS)
 	$(LOCK_TOOLS)/bin/python -m pip --disable-pip-version-check --quiet install uv
-	$(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra cluster \
+	$(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra cluster --extra tracing \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(UPGRADE) \
 		--output-file requirements.lock pyproject.toml
 

@@ -14,12 +14,14 @@ RETRY_AFTER_S: Final = 1
 
 
 class Letter(NamedTuple):
-    """A message on its way to a shard, where its answer goes, and when it was left (`perf_counter`)."""
+    """A message on its way to a shard, where its answer goes, and when it was left (`perf_counter`). `trace`
+    is the tracer's, of a request that is traced."""
 
     message: Any
     answer: asyncio.Future[Any]
     weight: int
-    left_at: float
+    left_at: float = 0.0
+    trace: Any = None
 
 
 class Mailbox:
@@ -50,7 +52,7 @@ class Mailbox:
         """How many legs, Moves and reads are waiting."""
         return self._weight
 
-    def put(self, messages: Sequence[tuple[Any, int]]) -> list[asyncio.Future[Any]]:
+    def put(self, messages: Sequence[tuple[Any, int]], trace: Any = None) -> list[asyncio.Future[Any]]:
         """Leave messages with their weights, all or none; the futures are their answers. Raises Overloaded
         when full and ShardStopped when closed. An empty mailbox takes any weight."""
         if self._closed is not None:
@@ -62,7 +64,7 @@ class Mailbox:
             raise Overloaded(f"the mailbox of shard {self._shard} is full", RETRY_AFTER_S)
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
-        letters = [Letter(message, loop.create_future(), weight, now) for message, weight in messages]
+        letters = [Letter(message, loop.create_future(), weight, now, trace) for message, weight in messages]
         self._letters += letters
         self._weight += weight
         self._arrived.set()

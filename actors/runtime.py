@@ -46,6 +46,7 @@ from actors.peers import LocalPeers
 from actors.router import Router, in_messages
 from actors.settings import Settings
 from actors.shard import Shard
+from actors.tracing import Tracer
 from engine.chart import AccountSpec, Chart, ChartError
 from engine.commands import (
     CreateParty,
@@ -435,6 +436,12 @@ class Engine:
     def health(self) -> Health:
         """How the engine is."""
         return self._home.health() if self._router is None else self._router.health()
+
+    def trace(self, tracer: Tracer) -> None:
+        """Let the shards of this process tell a tracer what becomes of its requests."""
+        for shard in self._shards:
+            if isinstance(shard, Shard):
+                shard.tracer = tracer
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date, before they are read."""

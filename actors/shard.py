@@ -33,6 +33,7 @@ from actors.projection_feed import ProjectionFeed
 from actors.projector_thread import ProjectorThread
 from actors.settings import Settings
 from actors.sharded_turn import ShardedTurn
+from actors.tracing import Tracer
 from actors.turn import Turn
 from actors.unfinished import Unfinished
 from engine.crossing.messages import Frame
@@ -77,6 +78,7 @@ class Shard:
         self.recovered = recovered
         self.stopped: str | None = None  # why the shard serves no more
         self.ended = asyncio.Event()  # set once it has stopped or closed
+        self.tracer: Tracer | None = None
         self._settings = settings
         self._database = database
         self._log = log
@@ -166,7 +168,8 @@ class Shard:
             self._metrics.overloaded("log")
             raise Overloaded(f"nothing can be written now: {self._pipeline.blocked}", RETRY_AFTER_S)
         try:
-            return self._mailbox.put([(message, message.weight) for message in messages])
+            trace = None if self.tracer is None else self.tracer.current()
+            return self._mailbox.put([(message, message.weight) for message in messages], trace)
         except Overloaded:
             self._metrics.overloaded("mailbox")
             raise
@@ -377,6 +380,8 @@ class Shard:
             time.perf_counter() - started, sum(letter.weight for letter in letters), len(payload)
         )
         self._metrics.results(turn.results)
+        if self.tracer is not None:
+            self.tracer.decided(self.index, letters, started, time.perf_counter())
 
     def _turn(self, now: int, letters: list[Letter], frames: list[Frame]) -> Turn:
         if self._state.placement.shards == 1:

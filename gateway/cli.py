@@ -5,6 +5,7 @@ the entry-point group `tessera.commands` and loaded only when they are used, so 
 above it.
 """
 
+import asyncio
 import logging
 import os
 import socket
@@ -54,6 +55,7 @@ from gateway.webhooks.settings import WebhookSettings
 if TYPE_CHECKING:
     from actors.runtime import Engine
     from gateway.server import HttpServer, OpenEngine
+    from gateway.tracing import Tracing
     from gateway.verification import Verdict
 
 
@@ -211,6 +213,15 @@ def serve(
             help="Send webhooks to private addresses too, and without TLS; on loopback that is so anyway.",
         ),
     ] = False,
+    trace: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            envvar="TESSERA_TRACE",
+            help="Share of requests to trace, by OpenTelemetry, to OTEL_EXPORTER_OTLP_ENDPOINT; 0 = none.",
+        ),
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Run the engine and serve it over HTTP until SIGINT or SIGTERM.
@@ -231,7 +242,7 @@ def serve(
         tls = None if files is None else tls_context(files)
         listener = bind(host, port)
         try:
-            run(_serve(settings, runtime, ray, listener, security, tls, sending, as_json))
+            run(_serve(settings, runtime, ray, listener, security, tls, sending, trace, as_json))
         finally:
             listener.close()
 
@@ -308,6 +319,7 @@ async def _serve(
     security: SecuritySettings,
     tls: ssl.SSLContext | None,
     webhook_settings: WebhookSettings,
+    trace: float,
     as_json: bool,
 ) -> None:
     from gateway.server import serve as serve_engine  # noqa: PLC0415  # imports the kernel: slow
@@ -325,7 +337,28 @@ async def _serve(
         )
         print_result(served, _show_served, as_json=as_json)
 
-    await serve_engine(settings, _opening(runtime, ray), listener, announce, security, tls, webhook_settings)
+    tracing = _tracing(trace)
+    try:
+        await serve_engine(
+            settings, _opening(runtime, ray), listener, announce, security, tls, webhook_settings, tracing
+        )
+    finally:
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
+
+
+def _tracing(share: float) -> "Tracing | None":
+    """What traces that share of the requests, if any. Raises CommandFailed where OpenTelemetry is missing."""
+    if share <= 0:
+        return None
+    try:
+        from gateway.tracing import otlp  # noqa: PLC0415  # only where requests are traced
+
+        return otlp(share)
+    except ImportError as exc:
+        raise CommandFailed(
+            ExitCode.USAGE, f"Tracing needs OpenTelemetry: {exc}.", "Install tessera[tracing]."
+        ) from exc
 
 
 def _opening(runtime: Runtime, ray: RayOptions) -> "OpenEngine":

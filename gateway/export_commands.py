@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,7 +123,7 @@ async def _export(settings: Settings, folder: Path, tenant: str | None, tables: 
             manifest, proof = await write(
                 database,
                 folder,
-                lambda: empty_state(settings),
+                partial(empty_state, settings),
                 tenant=tenant,
                 tables=tables,
                 progress=report,
@@ -141,7 +142,7 @@ async def _import(settings: Settings, folder: Path, proof: str | None, check: bo
 
     with progress("importing") as report:
         manifest, found = await check_export(
-            folder, lambda: empty_state(settings), proof=proof, progress=report
+            folder, partial(empty_state, settings), proof=proof, progress=report
         )
         if not set(manifest.tenants) <= {settings.tenant}:
             raise CommandFailed(

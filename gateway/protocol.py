@@ -21,6 +21,7 @@ sends it. Whoever can't be let in here and now goes the usual way too, where the
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -38,6 +39,8 @@ from gateway.security.authorization import may_write_in_bulk
 from gateway.security.callers import Caller
 from gateway.security.gate import Gate
 
+TRACED: Final = "tessera.traced"
+"""Among a scope's extensions, of a request that was taken off its short cut to be traced."""
 SMALL_BODY_BYTES_MAX: Final = 32_768
 """A longer JSON body goes the usual way."""
 HEADS_MAX: Final = 256
@@ -79,6 +82,7 @@ class ShortCut(HttpToolsProtocol):
     metrics: HttpMetrics
     gate: Gate
     heads: dict[bytes, _Head]  # of small legs in JSON
+    chooses: Callable[[], bool] | None  # whether to trace a request; None = nothing is traced
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -94,12 +98,13 @@ class ShortCut(HttpToolsProtocol):
         self._chunk = b""  # what the parser was given last …
         self._chunk_begins = True  # … and whether it was between two messages then
         self._between = True  # whether it is now
+        self._traced = False  # whether the request that is being read was chosen to be traced
 
     # From the connection
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there."""
-        if self._between and self._is_idle():
+        if self._between and self._is_idle() and (self.chooses is None or not self._choose()):
             body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
             head = self.heads.get(data[:body_at])
             if head is not None and head.body_bytes == len(data) - body_at:
@@ -137,6 +142,8 @@ class ShortCut(HttpToolsProtocol):
         else:
             super().on_headers_complete()
             self.scope["extensions"] = {CUT: {"now": self.transport.abort}}
+            if self._traced:
+                self.scope["extensions"][TRACED] = {}
 
     def on_body(self, body: bytes) -> None:
         """A part of a body is there."""
@@ -184,6 +191,12 @@ class ShortCut(HttpToolsProtocol):
                 self.heads.clear()
             self.heads[self._chunk[:body_at]] = _Head(len(body), self._caller)
 
+    def _choose(self) -> bool:
+        """Whether the request that begins now is to be traced, and therefore goes the usual way."""
+        assert self.chooses is not None
+        self._traced = self.chooses()
+        return self._traced
+
     def _admit(self) -> bool:
         return self._caller.admit(self._started)
 
@@ -207,13 +220,13 @@ class ShortCut(HttpToolsProtocol):
         it; they are kept."""
         raw_path, _, self._query = self.url.partition(b"?")
         path = _PATHS.get(raw_path)
-        if path is None:
+        if path is None or self._traced:
             return False
         length, media_type, authorization, host = 0, b"", b"", b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
-            elif name == b"idempotency-key":
+            elif name == b"idempotency-key" or (name == b"traceparent" and self.chooses is not None):
                 return False
             elif name == b"content-type":
                 media_type = value if value in _BYTES_MAX else value.partition(b";")[0].strip().lower()
@@ -286,7 +299,16 @@ class ShortCut(HttpToolsProtocol):
             self.server_state.total_requests += 1
 
 
-def protocol_for(engine: Engine, metrics: HttpMetrics, gate: Gate) -> type[ShortCut]:
-    """The protocol of connections to `engine`."""
-    known = {"engine": engine, "gatherer": Gatherer(engine), "metrics": metrics, "gate": gate, "heads": {}}
+def protocol_for(
+    engine: Engine, metrics: HttpMetrics, gate: Gate, chooses: Callable[[], bool] | None = None
+) -> type[ShortCut]:
+    """The protocol of connections to `engine`. `chooses` says of each request whether it is to be traced."""
+    known = {
+        "engine": engine,
+        "gatherer": Gatherer(engine),
+        "metrics": metrics,
+        "gate": gate,
+        "heads": {},
+        "chooses": None if chooses is None else staticmethod(chooses),
+    }
     return type("GatewayProtocol", (ShortCut,), known)

@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 import uvicorn
@@ -34,6 +34,9 @@ from gateway.security.patience import patient, sweep
 from gateway.security.settings import SecuritySettings
 from gateway.webhooks.settings import WebhookSettings
 
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
+
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
 DRAIN_S: Final = 30
@@ -47,12 +50,19 @@ OpenEngine: TypeAlias = Callable[[Settings], Coroutine[Any, Any, Engine]]
 class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its owner and says when it has started."""
 
-    def __init__(self, app: FastLane, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: FastLane,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        tracing: "Tracing | None" = None,
+    ) -> None:
+        chooses = None if tracing is None else tracing.chooses
         super().__init__(
             uvicorn.Config(
-                app,
+                app if tracing is None else tracing.wrap(app),
                 loop="none",
-                http=patient(protocol_for(app.engine, app.metrics, app.gate)),
+                http=patient(protocol_for(app.engine, app.metrics, app.gate, chooses)),
                 ssl_context_factory=None if tls is None else lambda *_: tls,
                 ws="none",
                 lifespan="off",
@@ -90,6 +100,7 @@ async def serving(
     security: SecuritySettings | None = None,
     tls: ssl.SSLContext | None = None,
     webhooks: WebhookSettings | None = None,
+    tracing: "Tracing | None" = None,
 ) -> AsyncIterator[HttpServer]:
     """A running server over `engine`; at the end of the block every request it took has been answered.
 
@@ -102,7 +113,9 @@ async def serving(
     guard = guarding(engine.database, engine.settings.tenant, security or SecuritySettings(), local=local)
     async with guard as gate:
         app = create_app(engine, gate, streams, webhooks)
-        server = HttpServer(app, listener, tls)
+        if tracing is not None:
+            engine.trace(tracing)
+        server = HttpServer(app, listener, tls, tracing)
         running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
         delivering = asyncio.create_task(app.dispatcher.run(), name="webhooks")
         watching = [
@@ -147,6 +160,7 @@ async def serve(
     security: SecuritySettings | None = None,
     tls: ssl.SSLContext | None = None,
     webhooks: WebhookSettings | None = None,
+    tracing: "Tracing | None" = None,
 ) -> None:
     """Open the engine and serve until a signal says stop. Raises ShardStopped if the engine ends itself."""
     stop = asyncio.Event()
@@ -159,7 +173,9 @@ async def serve(
             return
         engine = await opening
         try:
-            async with serving(engine, listener, security=security, tls=tls, webhooks=webhooks) as server:
+            async with serving(
+                engine, listener, security=security, tls=tls, webhooks=webhooks, tracing=tracing
+            ) as server:
                 gc.collect()
                 gc.freeze()  # what is there for good is not looked through again and again, for 0.1 s a time
                 announce(engine, server)

@@ -12,11 +12,14 @@ elsewhere, it shows whether an export is still the one that was made.
 
 import hashlib
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 
+from engine.ids import BUCKETS
+from engine.placement import Placement
 from persistence.errors import ExportRefused
 
 MANIFEST: Final = "manifest.json"
@@ -27,6 +30,8 @@ FILE_NAME: Final = r"^(log|legs|accounts|parties|things|moves)-\d{1,5}-\d{6}\.pa
 Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Chain = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Run = tuple[Annotated[int, msgspec.Meta(ge=0, lt=1024)], Annotated[int, msgspec.Meta(gt=0, le=BUCKETS)]]
+"""A shard, and how many buckets in a row are on it."""
 Total = Annotated[str, msgspec.Meta(pattern=r"^(0|-?[1-9]\d{0,38})$")]
 """An amount in minor units, as text: a sum may need more than 64 bits."""
 
@@ -70,6 +75,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tessera: str  # the version that made it
     created: str  # RFC 3339
     tenants: list[str]
+    placement: list[Run]  # of all buckets, in order
     shards: Annotated[list[ShardEntry], msgspec.Meta(min_length=1)]
     legs: Count
     totals: list[AssetTotals]
@@ -81,6 +87,24 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sorted(
             (file for file in self.files if file.name.startswith(prefix)), key=lambda file: file.name
         )
+
+
+def runs_of(placement: Placement) -> list[Run]:
+    """Where buckets are, as a manifest says it."""
+    return [(shard, len(list(run))) for shard, run in groupby(placement.shard_of_bucket.tolist())]
+
+
+def placement_of(manifest: Manifest, folder: Path) -> Placement:
+    """Where buckets are. Raises ExportRefused."""
+    path = str(folder / MANIFEST)
+    buckets = [shard for shard, count in manifest.placement for _ in range(count)]
+    try:
+        placement = Placement(buckets)
+    except ValueError as error:
+        raise ExportRefused(f"{path} says of a placement what can't be: {error}", path) from error
+    if not {entry.shard for entry in manifest.shards} <= set(range(placement.shards)):
+        raise ExportRefused(f"{path} has a shard that its placement has not", path)
+    return placement
 
 
 _decoder = msgspec.json.Decoder(Manifest)

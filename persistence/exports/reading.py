@@ -24,9 +24,9 @@ from engine.record import Record
 from persistence.copy_binary import HEADER, TRAILER
 from persistence.database import Database, Session, translated
 from persistence.errors import ExportRefused, LogDamaged
-from persistence.exports.manifest import Manifest, ShardEntry, check_files, read_manifest
+from persistence.exports.manifest import Manifest, ShardEntry, check_files, placement_of, read_manifest
 from persistence.exports.tables import LOG
-from persistence.exports.totals import ShardTotals, WithLedger, asset_totals
+from persistence.exports.totals import Fresh, ShardTotals, asset_totals
 from persistence.log import Head, copy_blocks
 from persistence.log_reader import START, Logged, linked
 from persistence.log_session import CLOCK_SKEW_MAX_NS, LogSession, row
@@ -37,6 +37,7 @@ GROUP_BYTES_MAX: Final = 256 << 20
 LOCK_WAIT_S: Final = 2.0
 
 _LOG_SQL: Final = statements("log")
+_PLACEMENT_SQL: Final = statements("placement")
 _SQL: Final = statements("exports")
 
 Progress = Callable[[int, int, str], None]
@@ -45,14 +46,14 @@ Progress = Callable[[int, int, str], None]
 
 async def check_export(
     folder: Path,
-    fresh: Callable[[], WithLedger],
+    fresh: Fresh,
     *,
     proof: str | None = None,
     progress: Progress,
 ) -> tuple[Manifest, str]:
     """Proves an export, or raises ExportRefused, which says what is wrong where. Needs no database.
 
-    `fresh` makes an empty state. `proof` is what was printed when the export was made.
+    `fresh` makes the empty state of a shard. `proof` is what was printed when the export was made.
     """
     return await asyncio.to_thread(_check, folder, fresh, proof, progress)
 
@@ -85,6 +86,10 @@ async def import_log(
                     raise ExportRefused(
                         "this database has a log already; import into an empty one", str(folder)
                     )
+                buckets = placement_of(manifest, folder).shard_of_bucket.tolist()
+                await writer.execute(_PLACEMENT_SQL["write"], (buckets,))
+                if (await row(writer, _PLACEMENT_SQL["read"]))[0] != buckets:
+                    raise ExportRefused("this database was made for another number of shards", str(folder))
                 for entry in manifest.shards:
                     await row(writer, _LOG_SQL["make_room"], (1, entry.records))
                     batches = _batches(folder, manifest, entry)
@@ -116,19 +121,18 @@ async def _copy(
     return last
 
 
-def _check(
-    folder: Path, fresh: Callable[[], WithLedger], proof: str | None, progress: Progress
-) -> tuple[Manifest, str]:
+def _check(folder: Path, fresh: Fresh, proof: str | None, progress: Progress) -> tuple[Manifest, str]:
     manifest, found = read_manifest(folder)
     if proof is not None and proof.lower() != found:
         raise ExportRefused(
             f"{folder} is not the export with the proof {proof}: it has the proof {found}", str(folder)
         )
+    where = placement_of(manifest, folder)
     check_files(folder, manifest, lambda done, total: progress(done, total, "checking files"))
     records, done = sum(entry.records for entry in manifest.shards), 0
     shards: list[ShardTotals] = []
     for entry in manifest.shards:
-        totals = ShardTotals(entry.shard, fresh())
+        totals = ShardTotals(entry.shard, fresh(where, entry.shard))
         for batch in _batches(folder, manifest, entry):
             for logged in batch:
                 try:

@@ -1,7 +1,7 @@
 """What the books come to: the same figures are made when they are exported and when they are imported."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from engine.facts import Envelope
 from engine.layout import ACCOUNT, AccountFlag, LegFlag
 from engine.ledger import Ledger
+from engine.placement import Placement
 from persistence.exports.manifest import AssetTotals, ShardEntry
 from persistence.log_reader import Logged
 from persistence.recovery import Replayable
@@ -25,6 +26,10 @@ class WithLedger(Replayable, Protocol):
     """State with a ledger in it."""
 
     ledger: Ledger
+
+
+Fresh = Callable[[Placement, int], WithLedger]
+"""Makes the empty state of a shard."""
 
 
 class ShardTotals:

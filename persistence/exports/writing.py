@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Final
 
 from engine.ledger import LedgerError
+from engine.placement import Placement
+from persistence import placement
 from persistence.database import Database, translated
 from persistence.errors import ExportRefused, LogDamaged
-from persistence.exports.manifest import FORMAT, MANIFEST, FileEntry, Manifest, encode_manifest, proof_of
+from persistence.exports.manifest import (
+    FORMAT,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    encode_manifest,
+    proof_of,
+    runs_of,
+)
 from persistence.exports.tables import FactTables, LogTable
-from persistence.exports.totals import ShardTotals, WithLedger, asset_totals
+from persistence.exports.totals import Fresh, ShardTotals, asset_totals
 from persistence.log_reader import LogReader
 from persistence.statements import statements
 
@@ -25,7 +35,7 @@ _SQL: Final = statements("exports")
 async def export(
     database: Database,
     folder: Path,
-    fresh: Callable[[], WithLedger],
+    fresh: Fresh,
     *,
     tenant: str | None = None,
     tables: bool = True,
@@ -34,17 +44,19 @@ async def export(
     """Writes everything that is committed now to `folder`, which must not exist or be empty; returns the
     manifest and the proof of it.
 
-    `fresh` makes an empty state. With `tenant`, an export that would hold anything of another one is refused.
-    Without `tables` only the log is written. The folder appears when it is complete. Raises ExportRefused,
-    LogDamaged, QueryFailed or DatabaseUnreachable.
+    `fresh` makes the empty state of a shard. With `tenant`, an export that would hold anything of another one
+    is refused. Without `tables` only the log is written. The folder appears when it is complete. Raises
+    ExportRefused, LogDamaged, QueryFailed or DatabaseUnreachable.
     """
-    return await asyncio.to_thread(_export, database, folder, fresh, tenant, tables, progress)
+    where = await placement.known(database)
+    return await asyncio.to_thread(_export, database, where, folder, fresh, tenant, tables, progress)
 
 
 def _export(
     database: Database,
+    where: Placement,
     folder: Path,
-    fresh: Callable[[], WithLedger],
+    fresh: Fresh,
     tenant: str | None,
     tables: bool,
     progress: Callable[[int, int], None],
@@ -57,7 +69,7 @@ def _export(
         raise ExportRefused("there is nothing to export: the log is empty", str(folder))
     making = _making(folder)
     try:
-        manifest = _write(database, heads, making, fresh, tenant, tables, progress)
+        manifest = _write(database, where, heads, making, fresh, tenant, tables, progress)
         content = encode_manifest(manifest)
         (making / MANIFEST).write_bytes(content)
         _sync(making)
@@ -79,9 +91,10 @@ def _making(folder: Path) -> Path:
 
 def _write(
     database: Database,
+    where: Placement,
     heads: list[tuple[int, int]],
     folder: Path,
-    fresh: Callable[[], WithLedger],
+    fresh: Fresh,
     tenant: str | None,
     tables: bool,
     progress: Callable[[int, int], None],
@@ -90,7 +103,7 @@ def _write(
     shards: list[ShardTotals] = []
     files: list[FileEntry] = []
     for shard, last in heads:
-        totals = ShardTotals(shard, fresh())
+        totals = ShardTotals(shard, fresh(where, shard))
         log, facts = LogTable(folder, shard), FactTables(folder, shard)
         every = [log.files, *facts.files.values()]
         try:
@@ -124,6 +137,7 @@ def _write(
         tessera=version("tessera"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tenants=sorted(set[str]().union(*(totals.tenants for totals in shards))),
+        placement=runs_of(where),
         shards=[totals.entry() for totals in shards],
         legs=sum(totals.legs for totals in shards),
         totals=asset_totals(shards),

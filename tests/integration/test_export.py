@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.runtime import Engine
+from actors.shard import empty_state
+from engine.placement import Placement
+from engine.shard_state import ShardState
 from gateway.options import ExitCode
 from persistence import schema
 from persistence.database import Database
@@ -23,8 +27,9 @@ from persistence.exports.reading import check_export, import_log
 from persistence.exports.tables import TableFiles
 from persistence.exports.totals import books_sha256
 from persistence.exports.writing import export
-from tests.engine_life import BOUNDS, Life, empty_state, living
-from tests.fixtures_engine import Clock, shard_of
+from tests.engine_life import BOUNDS, Life, living
+from tests.engine_life import empty_state as life_state
+from tests.fixtures_engine import Clock, Shop, settings_of, shard_of
 from tests.integration.test_security_commands import Commands, logs
 
 __all__ = ["logs"]
@@ -48,6 +53,11 @@ async def lived(database: Database) -> tuple[str, Any]:
         await life.end_holds()
         _, state = await engine.capture()
         return books_sha256(shard_of(engine).state.ledger.accounts), state
+
+
+def fresh(_where: Placement, _shard: int) -> ShardState:
+    """The empty state of a database with one shard."""
+    return life_state()
 
 
 def names(folder: Path) -> list[str]:
@@ -78,16 +88,16 @@ async def test_what_was_exported_is_imported_to_the_bit(
 ) -> None:
     books, state = await lived(database)
     folder = tmp_path / "books"
-    manifest, proof = await export(database, folder, empty_state, tenant="default", progress=quiet)
+    manifest, proof = await export(database, folder, fresh, tenant="default", progress=quiet)
     assert [entry.books_sha256 for entry in manifest.shards] == [books]
     assert manifest.tenants == ["default"]
     assert all(total.debits_posted == total.credits_posted for total in manifest.totals)
 
-    assert await check_export(folder, empty_state, proof=proof, progress=quiet) == (manifest, proof)
+    assert await check_export(folder, fresh, proof=proof, progress=quiet) == (manifest, proof)
     await schema.migrate(empty_database)
     await import_log(empty_database, folder, manifest, progress=quiet)
     assert wal(empty_database) == wal(database)
-    again, _ = await export(empty_database, tmp_path / "again", empty_state, progress=quiet)
+    again, _ = await export(empty_database, tmp_path / "again", fresh, progress=quiet)
     for name in ("shards", "totals", "legs", "tenants"):
         assert getattr(again, name) == getattr(manifest, name), name
 
@@ -104,7 +114,7 @@ async def test_what_was_exported_is_imported_to_the_bit(
 async def test_tables_say_what_the_log_says(database: Database, tmp_path: Path) -> None:
     await lived(database)
     folder = tmp_path / "books"
-    manifest, _ = await export(database, folder, empty_state, progress=quiet)
+    manifest, _ = await export(database, folder, fresh, progress=quiet)
 
     def asked(question: str) -> Any:
         return duckdb.execute(question.replace("BOOKS", str(folder))).fetchall()
@@ -215,6 +225,10 @@ def _other_books(folder: Path) -> None:
     rewritten(folder, change)
 
 
+def _other_placement(folder: Path) -> None:
+    rewritten(folder, lambda manifest: msgspec.structs.replace(manifest, placement=[(0, 17)]))
+
+
 def _newer(folder: Path) -> None:
     rewritten(folder, lambda manifest: msgspec.structs.replace(manifest, format=2))
 
@@ -248,21 +262,22 @@ TAMPERED: Final = [
     (_path_outside, "is no manifest"),
     (_no_json, "is no manifest"),
     (_no_manifest, "there is no export"),
+    (_other_placement, "what can't be"),
 ]
 
 
 async def test_files_that_were_touched_are_refused(database: Database, tmp_path: Path) -> None:
     await lived(database)
     folder = tmp_path / "books"
-    await export(database, folder, empty_state, tables=False, progress=quiet)
+    await export(database, folder, fresh, tables=False, progress=quiet)
     for tamper, words in TAMPERED:
         touched = tmp_path / tamper.__name__
         shutil.copytree(folder, touched)
         tamper(touched)
         with pytest.raises(ExportRefused, match=words):
-            await check_export(touched, empty_state, progress=quiet)
+            await check_export(touched, fresh, progress=quiet)
     with pytest.raises(ExportRefused, match="with the proof"):
-        await check_export(folder, empty_state, proof="0" * 64, progress=quiet)
+        await check_export(folder, fresh, proof="0" * 64, progress=quiet)
 
 
 async def test_files_that_change_after_the_check_change_nothing(
@@ -270,7 +285,7 @@ async def test_files_that_change_after_the_check_change_nothing(
 ) -> None:
     await lived(database)
     folder = tmp_path / "books"
-    manifest, _ = await export(database, folder, empty_state, tables=False, progress=quiet)
+    manifest, _ = await export(database, folder, fresh, tables=False, progress=quiet)
     await schema.migrate(empty_database)
     for tamper, words in ((_without_one, "is missing"), (_without_last, "has changed")):
         touched = tmp_path / tamper.__name__
@@ -286,14 +301,14 @@ async def test_an_export_of_another_tenant_or_of_nothing_is_refused(
     database: Database, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportRefused, match="the log is empty"):
-        await export(database, tmp_path / "none", empty_state, progress=quiet)
+        await export(database, tmp_path / "none", fresh, progress=quiet)
     await lived(database)
     with pytest.raises(ExportRefused, match="records of 'default'"):
-        await export(database, tmp_path / "other", empty_state, tenant="other", progress=quiet)
+        await export(database, tmp_path / "other", fresh, tenant="other", progress=quiet)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(ExportRefused, match="not empty"):
-        await export(database, tmp_path / "full", empty_state, progress=quiet)
+        await export(database, tmp_path / "full", fresh, progress=quiet)
     assert names(tmp_path) == ["full"]
 
 
@@ -328,3 +343,23 @@ async def test_the_commands(
     again = await target.in_thread("export", str(tmp_path / "again"), "--log-only", "--tenant", "default")
     assert again["shards"][0]["books_sha256"] == made["shards"][0]["books_sha256"]
     assert again["totals"] == made["totals"]
+
+
+async def test_several_shards(database: Database, empty_database: Database, tmp_path: Path) -> None:
+    settings = settings_of(database, shards=3)
+    async with Engine.running(settings) as engine:
+        shop = await Shop.opened(engine)
+        for _ in range(3):
+            await shop.do(shop.transfer())
+        await engine.wait_projected()
+    states = partial(empty_state, settings)
+    folder = tmp_path / "books"
+    manifest, proof = await export(database, folder, states, progress=quiet)
+    assert [entry.shard for entry in manifest.shards] == [0, 1, 2]
+    assert await check_export(folder, states, proof=proof, progress=quiet) == (manifest, proof)
+    await schema.migrate(empty_database)
+    await import_log(empty_database, folder, manifest, progress=quiet)
+    assert wal(empty_database) == wal(database)
+    async with Engine.running(settings_of(empty_database)) as engine:
+        await engine.wait_projected()
+        assert (await engine.verify()).problems == []

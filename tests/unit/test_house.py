@@ -30,7 +30,7 @@ def declared_requirements() -> list[str]:
     """What the lock must cover: the runtime, and the extras that the tests use."""
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["cluster"], *extras["dev"]]
+    return [*project["dependencies"], *extras["cluster"], *extras["tracing"], *extras["dev"]]
 
 
 def goes_into_the_wheel(package: str) -> bool:
