@@ -149,7 +149,7 @@ class Engine:
 
     def _live_on(self, placement: Placement) -> None:
         """Take note of where things are; before the first command."""
-        self._placement = placement
+        self._placement = self.queries.placement = placement
         self._chart = Chart(self.settings.tenant, placement=placement)
         self.kinds = compile_kinds(STANDARD_KINDS, self._chart)
 

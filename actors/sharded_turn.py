@@ -36,7 +36,7 @@ from engine.crossing.home import UNANSWERED
 from engine.crossing.messages import AskThings, Frame, Prepare, Things
 from engine.crossing.tables import settlements_elsewhere
 from engine.ids import format_id
-from engine.layout import AccountColumns, LegColumns
+from engine.layout import AccountColumns, LegColumns, LegFlag
 from engine.ledger import LegOutcome
 from engine.moves import Deferred, LoadedRequests
 from engine.outcomes import Prepared, leg_refusal
@@ -51,6 +51,7 @@ THINGS_PATIENCE_NS: Final = 500_000_000
 CATALOGUE: Final = 0
 """The shard that has the catalogue."""
 
+_SETTLING: Final = np.uint16(LegFlag.POST_PENDING | LegFlag.VOID_PENDING)
 _NO_ID: Final = np.uint8(Result.ID_MUST_NOT_BE_ZERO)
 _UNKNOWN: Final = frozenset({Refusal.ASSET_NOT_FOUND.value, Refusal.THING_NOT_FOUND.value})
 
@@ -133,9 +134,18 @@ class ShardedTurn(Turn):
         self._leg_count += self._effects.leg_count
         self._finish()
         await self._unpark()
+        known = self._state.directory.thing_count
         await super().run()
         await self._cross()
         self._finish()
+        self._tell_things(known)
+
+    def _tell_things(self, known: int) -> None:
+        """Tell everybody of Things that are new, so that few have to ask."""
+        things = self._state.directory.things_after(known)
+        if things and self._state.shard == CATALOGUE:
+            for shard in range(1, self._state.placement.shards):
+                self._effects.later(shard).things.append(Things(0, known, things))
 
     def _take_over(self) -> None:
         if self._crossings.epoch != self._epoch:
@@ -256,7 +266,7 @@ class ShardedTurn(Turn):
         hidden = strays_of_legs(legs)
         given = legs._replace(id=_without(legs.id, hidden)) if hidden.any() else legs
         given = self._crossings.inheriting(given)
-        doubtful = self._crossings.in_doubt(given)
+        doubtful = self._crossings.are_in_doubt(given.id)
         if doubtful is not None:
             hidden |= doubtful
         crossing = crossing_rows(given, letter.message, state.shard, state.placement)
@@ -267,7 +277,24 @@ class ShardedTurn(Turn):
             self._crossing_legs.append(chains_of(given, letter.message, rows, _Landed(open, rows)))
             self._crossing_count += len(rows)
             hidden |= crossing
+        hidden |= self._early(given, crossing)
         return given._replace(id=_without(given.id, hidden)) if hidden.any() else given
+
+    def _early(self, legs: LegColumns, crossing: Bits | None) -> Bits:
+        """Which posts and voids are of holds that are not decided yet, such as one that crosses in the same
+        batch. Their ids must not be burnt."""
+        early = np.zeros(len(legs.flags), np.bool_)
+        rows = np.flatnonzero((legs.flags & _SETTLING != 0) & (~crossing if crossing is not None else True))
+        if not len(rows):
+            return early
+        holds = legs.pending_id[rows]
+        doubtful = self._crossings.are_in_doubt(holds)
+        if doubtful is not None:
+            early[rows] = doubtful
+        if crossing is not None:
+            own = set(map(bytes, legs.id[crossing]))
+            early[rows] |= [bytes(hold) in own for hold in holds]
+        return early
 
     def _check_crossing_room(self, legs: int) -> None:
         """Raises Overloaded if so many more legs are too many; a batch that is alone is not."""

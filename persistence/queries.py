@@ -17,6 +17,7 @@ from engine.facts import MoveFact
 from engine.ids import format_id
 from engine.ledger import LoadedLegs
 from engine.moves import LoadedRequests, UnknownRequests
+from engine.placement import ONE_SHARD
 from persistence.database import Database
 from persistence.errors import FilterRefused
 from persistence.filters import check_limit, check_range, check_time, conditions, parse_cursor, parse_time
@@ -81,6 +82,7 @@ class Queries(Listings):
     def __init__(self, database: Database, shard: int = 0) -> None:
         name = f"tessera {database.schema}/{shard}"
         super().__init__(SessionPool(database, f"{name} queries"))
+        self.placement = ONE_SHARD  # to be set where there are several
         # Of its own, so that no report keeps a turn waiting.
         self._lookups = SessionPool(database, f"{name} lookups", size=1)
 
@@ -123,21 +125,26 @@ class Queries(Listings):
 
     async def balance_at(self, account: int, at: int) -> Balance:
         """The counters right after everything recorded up to and at a time."""
-        place = await self._place(account)
+        places = await self._places(account)
         check_time(at, "at")
-        rows = await self._pool.fetch(_SQL["balance_at"], {**place._asdict(), "at": at})
-        return balance_of(rows[0])
+        rows = [
+            (await self._pool.fetch(_SQL["balance_at"], {**place._asdict(), "at": at}))[0] for place in places
+        ]
+        return balance_of([sum(counters) for counters in zip(*rows, strict=True)])
 
     async def balance_at_business_time(
         self, account: int, at: int, recorded: int = TIME_MAX
     ) -> BusinessBalance:
         """What the account's Entries sum to up to and at a business time, as far as they were recorded by
         another."""
-        place = await self._place(account)
+        places = await self._places(account)
         check_time(recorded, "recorded")
-        parameters = {**place._asdict(), "at": at, "recorded": recorded}
-        rows = await self._pool.fetch(_SQL["balance_at_business_time"], parameters)
-        return BusinessBalance(debits_posted=rows[0][0], credits_posted=rows[0][1])
+        debits, credits_ = 0, 0
+        for place in places:
+            parameters = {**place._asdict(), "at": at, "recorded": recorded}
+            rows = await self._pool.fetch(_SQL["balance_at_business_time"], parameters)
+            debits, credits_ = debits + rows[0][0], credits_ + rows[0][1]
+        return BusinessBalance(debits_posted=debits, credits_posted=credits_)
 
     # Legs, Entries, history
 
@@ -149,19 +156,21 @@ class Queries(Listings):
     async def legs_of_account(self, wanted: AccountFilter) -> Page[LegView]:
         """All legs of an account: pending, posting and voiding ones too. Of a roll-up: those over its
         border."""
-        place = await self._check(wanted)
-        found = await self._account_rows(wanted, place, "legs_at", everything=True)
+        found = await self._legs_of_all_rows(wanted, everything=True)
         return Page([leg_view(row) for row in found.rows], found.cursor)
 
     async def entries(self, wanted: AccountFilter) -> Page[EntryView]:
         """An account's Entries: what changed its posted balance. Of a roll-up: those over its border."""
-        place = await self._check(wanted)
-        found = await self._account_rows(wanted, place, "legs_at", everything=False)
+        found = await self._legs_of_all_rows(wanted, everything=False)
         return Page([entry_view(row, wanted.account) for row in found.rows], found.cursor)
 
     async def history(self, wanted: AccountFilter) -> Page[HistoryView]:
-        """The account's counters right after each leg; an expiry adds none, but counts."""
-        place = await self._check(wanted)
+        """The account's counters right after each leg; an expiry adds none, but counts. Raises FilterRefused
+        for an account with a row on every shard: between these there is no order."""
+        place, *others = await self._check(wanted)
+        if others:
+            rows_there = f"account {format_id(wanted.account)} has rows on {1 + len(others)} shards"
+            raise FilterRefused(f"{rows_there}, and no history; ask for its Entries", "account")
         found = await self._account_rows(wanted, place, "effects_at", everything=True)
         if not found.seen:
             return Page([], None)
@@ -263,13 +272,23 @@ class Queries(Listings):
 
     # How a page of an account's legs comes about
 
+    async def _places(self, account: int) -> list[Place]:
+        """Where the account's rows are: one a shard, if it is striped."""
+        places = [await self._place(account)]
+        for row in self.placement.stripes(account):
+            if row != account:
+                places += [
+                    Place(*found) for found in await self._pool.fetch(_SQL["account_place"], (UUID(int=row),))
+                ]
+        return places
+
     async def _place(self, account: int) -> Place:
         rows = await self._pool.fetch(_SQL["account_place"], (UUID(int=account),))
         if not rows:
             raise FilterRefused(f"there is no account {format_id(account)}", "account")
         return Place(*rows[0])
 
-    async def _check(self, wanted: AccountFilter) -> Place:
+    async def _check(self, wanted: AccountFilter) -> list[Place]:
         check_limit(wanted.limit)
         check_range(wanted.timestamp_min, wanted.timestamp_max)
         if not (wanted.debits or wanted.credits):
@@ -278,7 +297,22 @@ class Queries(Listings):
             if not 0 <= getattr(wanted, field) < 2**bits:
                 raise FilterRefused(f"{field} has {bits} bits; {getattr(wanted, field)} does not fit", field)
         parse_cursor(wanted.cursor, (parse_time,), ())
-        return await self._place(wanted.account)
+        return await self._places(wanted.account)
+
+    async def _legs_of_all_rows(self, wanted: AccountFilter, everything: bool) -> "_Found":
+        """Legs of an account, on all shards where it has a row. Those of one time stay on one page, since the
+        cursor is a time."""
+        parts = [
+            await self._account_rows(wanted, place, "legs_at", everything)
+            for place in await self._check(wanted)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        rows = sorted((row for part in parts for row in part.rows), key=_stamp, reverse=wanted.newest_first)
+        page = rows[: wanted.limit]
+        page += [row for row in rows[wanted.limit :] if _stamp(row) == _stamp(page[-1])]
+        more = len(page) < len(rows) or any(part.cursor for part in parts)
+        return _Found(page, [], str(_stamp(page[-1])) if more else None)
 
     async def _account_rows(
         self, wanted: AccountFilter, place: Place, statement: str, everything: bool
@@ -317,6 +351,12 @@ class Queries(Listings):
         ]
         timestamp = rows[-1][0] if statement == "effects_at" else rows[-1][1]
         return _Found(rows, seen, str(timestamp))
+
+
+def _stamp(leg: Row) -> int:
+    """When a leg of `legs_at` was recorded."""
+    stamp: int = leg[1]
+    return stamp
 
 
 class _Found(NamedTuple):

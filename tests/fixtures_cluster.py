@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from actors.cluster.engine import ClusterEngine
 from actors.cluster.shard_host import ShardHost
 from actors.cluster.supervision import VERSION, HostStatus, Place, ShardPlan
@@ -14,6 +16,8 @@ from persistence.database import Database
 from tests.fixtures_engine import BOUND_S
 
 LOCAL_AND_CLUSTER = ["local", "cluster"]
+EVERYWHERE = [*LOCAL_AND_CLUSTER, "4 shards"]
+"""Runtimes: shards in this process, reached over sockets, or four of them in this process."""
 PLACE = Place(host="127.0.0.1", node="here")
 
 
@@ -38,8 +42,10 @@ async def hosted(settings: Settings) -> AsyncIterator[list[HostStatus]]:
 
 @asynccontextmanager
 async def engine_on(runtime: str, settings: Settings) -> AsyncIterator[Engine]:
-    """An engine whose shards are in this process, or reached over sockets."""
-    if runtime == "local":
+    """An engine on one of the runtimes."""
+    if runtime == "4 shards":
+        settings = msgspec.structs.replace(settings, shards=4)
+    if runtime != "cluster":
         async with Engine.running(settings) as engine:
             yield engine
     else:

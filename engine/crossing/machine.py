@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.crossing.common import Bits, Common
+from engine.crossing.common import Bits, Common, Ids
 from engine.crossing.effects import Effects
 from engine.crossing.home import HomeSide
 from engine.crossing.messages import Frame
@@ -58,10 +58,10 @@ class Crossings:
         """Whether a request is decided, and not all shards have done their part."""
         return id_bytes(request) in self.tables.unanswered
 
-    def in_doubt(self, legs: LegColumns) -> Bits | None:
-        """Which of the legs have ids that a crossing is going to use, or has used without having come to its
-        end; None = none of them."""
-        return self._common.in_doubt(legs.id)
+    def are_in_doubt(self, ids: Ids) -> Bits | None:
+        """Which of the ids a crossing is going to use, or has used without having come to its end; None =
+        none of them."""
+        return self._common.in_doubt(ids)
 
     def inheriting(self, legs: LegColumns) -> LegColumns:
         """Legs whose posts and voids do not name what their hold, here, has on another shard."""

@@ -51,7 +51,8 @@ limit %(limit)s;
 
 -- name: newest_entries
 -- Entries of all accounts that a filter lets through, newest first, before a position.
-select l.id, l.timestamp, l.shard, e.place, e.side, a.id, a.key, a.asset, c.id, c.key, l.amount, l.code, l.flags,
+select l.id, l.timestamp, l.shard, e.place, e.side, a.id, a.key, a.asset,
+       case when c.code = 9000 then x.id else c.id end, case when c.code = 9000 then x.key else c.key end, l.amount, l.code, l.flags,
        l.user_data_128, l.user_data_64, l.user_data_32
 from (select shard from projection_cursor) s
 cross join lateral (
@@ -74,14 +75,22 @@ cross join lateral (values (0, 'debit', l.debit, l.credit), (1, 'credit', l.cred
     as e (place, side, account, other)
 join account a on a.shard = l.shard and a.ordinal = e.account
 join account c on c.shard = l.shard and c.ordinal = e.other
-where (l.timestamp, l.shard, e.place) < (%(after_timestamp)s, %(after_shard)s, %(after_place)s)
+left join lateral (
+    select coalesce(a.id, w.id) as id, a.key
+    from (select case when l.flags & 12 = 0 then l.pending_id
+                      else (select h.pending_id from leg h where h.id = l.pending_id) end as id) w
+    left join account a on a.id = w.id
+    where c.code = 9000
+) x on true
+where a.code <> 9000 and (l.timestamp, l.shard, e.place) < (%(after_timestamp)s, %(after_shard)s, %(after_place)s)
   and (%(party)s::uuid is null or a.party = %(party)s)
 order by l.timestamp desc, l.shard desc, e.place desc
 limit %(limit)s;
 
 -- name: oldest_entries
 -- Entries of all accounts that a filter lets through, oldest first, after a position.
-select l.id, l.timestamp, l.shard, e.place, e.side, a.id, a.key, a.asset, c.id, c.key, l.amount, l.code, l.flags,
+select l.id, l.timestamp, l.shard, e.place, e.side, a.id, a.key, a.asset,
+       case when c.code = 9000 then x.id else c.id end, case when c.code = 9000 then x.key else c.key end, l.amount, l.code, l.flags,
        l.user_data_128, l.user_data_64, l.user_data_32
 from (select shard from projection_cursor) s
 cross join lateral (
@@ -104,7 +113,14 @@ cross join lateral (values (0, 'debit', l.debit, l.credit), (1, 'credit', l.cred
     as e (place, side, account, other)
 join account a on a.shard = l.shard and a.ordinal = e.account
 join account c on c.shard = l.shard and c.ordinal = e.other
-where (l.timestamp, l.shard, e.place) > (%(after_timestamp)s, %(after_shard)s, %(after_place)s)
+left join lateral (
+    select coalesce(a.id, w.id) as id, a.key
+    from (select case when l.flags & 12 = 0 then l.pending_id
+                      else (select h.pending_id from leg h where h.id = l.pending_id) end as id) w
+    left join account a on a.id = w.id
+    where c.code = 9000
+) x on true
+where a.code <> 9000 and (l.timestamp, l.shard, e.place) > (%(after_timestamp)s, %(after_shard)s, %(after_place)s)
   and (%(party)s::uuid is null or a.party = %(party)s)
 order by l.timestamp, l.shard, e.place
 limit %(limit)s;

@@ -69,12 +69,21 @@ left join account p on p.shard = a.shard and p.ordinal = a.parent
 where a.id = any(%(ids)s);
 
 -- name: legs
--- Legs by id, with the ids of their accounts.
-select l.id, l.timestamp, d.id, c.id, l.amount, d.asset, l.code, l.flags, l.pending_id, l.held, l.timeout,
+-- Legs by id, with the ids of their accounts. For one on another shard stands a pair account (code 9000); whose it is says
+-- the leg, or its hold.
+select l.id, l.timestamp, case when d.code = 9000 then x.id else d.id end, case when c.code = 9000 then x.id else c.id end,
+       l.amount, d.asset, l.code, l.flags, case when l.flags & (8 | 4 | 4096) <> 4096 then l.pending_id end, l.held, l.timeout,
        l.user_data_128, l.user_data_64, l.user_data_32
 from leg l
 join account d on d.shard = l.shard and d.ordinal = l.debit
 join account c on c.shard = l.shard and c.ordinal = l.credit
+left join lateral (
+    select coalesce(a.id, w.id) as id, a.key
+    from (select case when l.flags & 12 = 0 then l.pending_id
+                      else (select h.pending_id from leg h where h.id = l.pending_id) end as id) w
+    left join account a on a.id = w.id
+    where d.code = 9000 or c.code = 9000
+) x on true
 where l.id = any(%(ids)s);
 
 -- name: newest_stamps
@@ -119,11 +128,20 @@ limit %(limit)s;
 
 -- name: legs_at
 -- Which legs of an account at these times a filter lets through, with the ids and keys of their accounts.
-select l.id, l.timestamp, d.id, c.id, l.amount, d.asset, l.code, l.flags, l.pending_id, l.held, l.timeout,
-       l.user_data_128, l.user_data_64, l.user_data_32, leg_side(l.shard, %(ordinal)s, l.debit, l.credit), d.key, c.key
+select l.id, l.timestamp, case when d.code = 9000 then x.id else d.id end, case when c.code = 9000 then x.id else c.id end,
+       l.amount, d.asset, l.code, l.flags, case when l.flags & (8 | 4 | 4096) <> 4096 then l.pending_id end, l.held, l.timeout,
+       l.user_data_128, l.user_data_64, l.user_data_32, leg_side(l.shard, %(ordinal)s, l.debit, l.credit),
+       case when d.code = 9000 then x.key else d.key end, case when c.code = 9000 then x.key else c.key end
 from leg l
 join account d on d.shard = l.shard and d.ordinal = l.debit
 join account c on c.shard = l.shard and c.ordinal = l.credit
+left join lateral (
+    select coalesce(a.id, w.id) as id, a.key
+    from (select case when l.flags & 12 = 0 then l.pending_id
+                      else (select h.pending_id from leg h where h.id = l.pending_id) end as id) w
+    left join account a on a.id = w.id
+    where d.code = 9000 or c.code = 9000
+) x on true
 where l.shard = %(shard)s and l.timestamp = any(%(stamps)s) and l.flags & 8192 = 0
   and (%(all)s or l.flags & (2 | 8) = 0)
   and (%(side)s::text is null or leg_side(l.shard, %(ordinal)s, l.debit, l.credit) = %(side)s)
@@ -194,15 +212,33 @@ order by a.asset;
 
 -- name: journal
 -- The legs of a Move, in order, with the ids and keys of their accounts. Each of its steps has its legs in a row, the
--- last one with the step's own stamp.
-select l.id, l.timestamp, d.id, c.id, l.amount, d.asset, l.code, l.flags, l.pending_id, l.held, l.timeout,
-       l.user_data_128, l.user_data_64, l.user_data_32, 'debit', d.key, c.key
-from move m
-join leg l on l.shard = m.shard and l.timestamp > m.timestamp - m.leg_count and l.timestamp <= m.timestamp
+-- last one with the step's own stamp; `crossing_move` says where it has others, without an account at home.
+select l.id, l.timestamp, case when d.code = 9000 then x.id else d.id end, case when c.code = 9000 then x.id else c.id end,
+       l.amount, d.asset, l.code, l.flags, case when l.flags & (8 | 4 | 4096) <> 4096 then l.pending_id end, l.held, l.timeout,
+       l.user_data_128, l.user_data_64, l.user_data_32, 'debit',
+       case when d.code = 9000 then x.key else d.key end, case when c.code = 9000 then x.key else c.key end
+from (
+    select m.shard as home, m.shard, m.timestamp, m.leg_count as legs from move m where m.id = %(move)s
+    union all
+    select m.shard, o.shard, o.timestamp, o.legs
+    from move m
+    join crossing_move o on o.move = m.id and o.seq = m.seq
+    where m.id = %(move)s
+) step
+join leg l on l.shard = step.shard and l.timestamp > step.timestamp - step.legs and l.timestamp <= step.timestamp
 join account d on d.shard = l.shard and d.ordinal = l.debit
 join account c on c.shard = l.shard and c.ordinal = l.credit
-where m.id = %(move)s and l.user_data_128 = m.id and l.flags & 32768 <> 0
-order by l.timestamp;
+left join lateral (
+    select coalesce(a.id, w.id) as id, a.key
+    from (select case when l.flags & 12 = 0 then l.pending_id
+                      else (select h.pending_id from leg h where h.id = l.pending_id) end as id) w
+    left join account a on a.id = w.id
+    where d.code = 9000 or c.code = 9000
+) x on true
+where l.user_data_128 = %(move)s and l.flags & 32768 <> 0
+  and (step.shard = step.home
+       or d.code <> 9000 and (c.code <> 9000 or c.key <> 'C:' || step.home) and l.flags & (4 | 8) = 0)
+order by coalesce(l.user_data_32, 0), step.shard <> step.home, l.timestamp;
 
 -- name: moves
 -- Moves by id, with what their creation says and where they stand now.

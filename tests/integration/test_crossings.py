@@ -7,8 +7,11 @@ import pytest
 
 from actors.runtime import Engine
 from engine.commands import CreateParty, MoveCommand
+from engine.ids import format_id
 from engine.layout import SECOND_NS, LegFlag, ids_column, leg_columns
 from persistence.database import Database
+from persistence.errors import FilterRefused
+from persistence.views import EntryView
 from tests.fixtures_cluster import LOCAL_AND_CLUSTER, engine_on
 from tests.fixtures_engine import Clock, Shop, results, settings_of
 
@@ -165,3 +168,43 @@ async def test_a_cut_over_shards_contradicts_nothing(database: Database) -> None
             last = await (await session.execute(b"select sum(abs(amount)) from in_flight()")).fetchone()
             assert last is not None
             assert not last[0]
+
+
+async def test_an_account_with_a_row_on_every_shard_is_one(database: Database) -> None:
+    async with Engine.running(settings_of(database, shards=4)) as engine:
+        shop = await Shop.opened(engine, seed=9)
+        parties = await parties_of(shop, 12)
+        for party in parties:
+            await shop.fund(party, 1_000)
+            await shop.do(shop.order(payer=party, payee=shop.seller))
+        sales = engine.account("R:sales", "GBP")
+        balance = await sales.balance()
+        assert balance.posted == 800 * len(parties)
+        await engine.wait_projected()
+        entries: list[EntryView] = []
+        cursor: str | None = None
+        while cursor is not None or not entries:
+            page = await sales.entries(limit=5, cursor=cursor, newest_first=False)
+            entries += page.items
+            cursor = page.cursor
+        assert len({entry.leg for entry in entries}) == len(entries) > 12
+        assert sum(entry.amount for entry in entries) == balance.posted
+        assert [entry.timestamp for entry in entries] == sorted(entry.timestamp for entry in entries)
+        assert not any(entry.counterparty_key.startswith("C:") for entry in entries)
+        then = await engine.queries.balance_at(sales.id, entries[-1].timestamp)
+        assert then.credits_posted - then.debits_posted == balance.posted
+        with pytest.raises(FilterRefused, match="rows on"):
+            await sales.history()
+
+
+async def test_a_journal_has_every_leg_once_under_its_true_accounts(database: Database) -> None:
+    async with Engine.running(settings_of(database, shards=4)) as engine:
+        shop = await Shop.opened(engine, seed=11)
+        for command in (shop.transfer(5), shop.order()):
+            answer = await shop.do(command)
+            await engine.wait_projected()
+            lines = await engine.queries.journal(command.id)
+            assert len(lines) == answer.leg_count
+            keys = {key for line in lines for key in (line.debit_key, line.credit_key)}
+            assert not any(key.startswith("C:") or not key for key in keys), keys
+            assert any(format_id(shop.buyer) in key for key in keys)

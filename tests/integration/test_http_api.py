@@ -11,23 +11,30 @@ import msgspec
 import pytest
 
 from actors.settings import Settings
-from engine.ids import uuid7
+from engine.ids import bucket_of_account, bucket_of_id, bucket_of_party, uuid7
 from gateway import problems, reading_schemas, schemas
 from gateway.app import HANDLERS
 from gateway.events import schemas as event_schemas
 from gateway.wire import decode_value
-from tests.fixtures_cluster import LOCAL_AND_CLUSTER
+from tests.fixtures_cluster import EVERYWHERE
 from tests.fixtures_gateway import Client, RunningGateway
 
-RUNTIMES = LOCAL_AND_CLUSTER
+RUNTIMES = EVERYWHERE
 
 RANDOM = random.Random(8330)
 DIGITS_19 = 2**62
 
 
-def fresh_id() -> str:
-    """A UUIDv7 as a client makes it."""
-    return str(UUID(int=uuid7(time.time_ns() // 1_000_000, RANDOM.getrandbits(12), RANDOM.getrandbits(62))))
+def fresh_id(payer: str = "", account: str = "", of: str = "") -> str:
+    """A UUIDv7 as a client makes it: at home with a payer, an account, or what another id is of."""
+    bucket = RANDOM.getrandbits(12)
+    if payer:
+        bucket = bucket_of_party("default", UUID(payer).int)
+    elif account:
+        bucket = bucket_of_account(UUID(account).int)
+    elif of:
+        bucket = bucket_of_id(UUID(of).int)
+    return str(UUID(int=uuid7(time.time_ns() // 1_000_000, bucket, RANDOM.getrandbits(62))))
 
 
 def transfer(payer: str, payee: str, amount: Any, **more: Any) -> dict[str, Any]:
@@ -149,7 +156,7 @@ def test_guards_change_one_at_a_time_and_only_at_the_version_asked_for(http: Cli
 def test_transfer_moves_money_and_can_be_repeated(http: Client) -> None:
     alice, bob = http.party("Alice"), http.party("Bob")
     purse = http.fund(alice, 10_000)
-    move = transfer(alice, bob, 1_250, id=fresh_id(), reference="rent", metadata={"month": "May"})
+    move = transfer(alice, bob, 1_250, id=fresh_id(payer=alice), reference="rent", metadata={"month": "May"})
 
     created = http.post("/v1/moves", json=move)
     assert created.status_code == 201
@@ -195,7 +202,7 @@ def test_hold_is_posted_by_a_transition(http: Client) -> None:
     assert (balance["posted"], balance["available"], balance["pending_out"]) == (1_000, 400, 600)
 
     move = held.json()["id"]
-    request = {"id": fresh_id(), "amount": 450}
+    request = {"id": fresh_id(of=move), "amount": 450}
     posted = http.post(f"/v1/moves/{move}/post", json=request)
     assert (posted.status_code, posted.json()["state"], posted.json()["version"]) == (200, "posted", 2)
     assert (http.balance(purse), http.balance(till)) == (550, 450)
@@ -321,7 +328,7 @@ def test_large_amounts_survive_as_text(http: Client) -> None:
 
 def leg(debit: str, credit: str, amount: Any, **more: Any) -> dict[str, Any]:
     return {
-        "id": fresh_id(),
+        "id": fresh_id(account=debit),
         "debit": debit,
         "credit": credit,
         "amount": amount,
@@ -350,8 +357,8 @@ def test_bare_legs_answer_one_by_one(http: Client) -> None:
 
 def test_chain_and_hold_as_bare_legs(http: Client) -> None:
     bank, purse = http.account("A:bank"), http.account(f"L:wallet/{http.party()}")
-    hold = leg(bank, purse, 300, flags=["pending"], timeout=3600)
-    post = {"id": fresh_id(), "amount": 200, "flags": ["post_pending"], "pending_id": hold["id"]}
+    hold = leg(bank, purse, 300, flags=["pending", "linked"], timeout=3600)
+    post = {"id": fresh_id(of=hold["id"]), "amount": 200, "flags": ["post_pending"], "pending_id": hold["id"]}
     assert http.post("/v1/legs", json=[hold, post]).json()["created"] == 2
     assert http.balance(purse) == 200
     chain = [leg(bank, purse, 10, flags=["linked"]), leg(purse, bank, 10_000)]
@@ -461,7 +468,7 @@ def test_documented_example_of_a_transfer_works(http: Client, gateway: RunningGa
     example = json.loads(json.dumps(body["examples"][0]))
     payer = http.party()
     http.fund(payer, example["amount"])
-    example |= {"id": fresh_id(), "payer": payer, "payee": http.party()}
+    example |= {"id": fresh_id(payer=payer), "payer": payer, "payee": http.party()}
     assert http.post("/v1/moves", json=example).status_code == 201
 
 

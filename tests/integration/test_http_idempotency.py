@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from actors.settings import Settings
-from tests.fixtures_cluster import LOCAL_AND_CLUSTER
+from tests.fixtures_cluster import EVERYWHERE
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id, leg, transfer
 
-RUNTIMES = LOCAL_AND_CLUSTER
+RUNTIMES = EVERYWHERE
 
 KEY = "Idempotency-Key"
 
@@ -85,7 +85,8 @@ def test_transition_under_a_key(http: Client) -> None:
 def test_everything_that_is_made_takes_a_key(
     http: Client, path: str, body: Any, change: dict[str, Any]
 ) -> None:
-    places = {"CODE": fresh_id(), "ID": fresh_id(), "A": http.account("A:bank"), "B": http.account("A:psp")}
+    bank = http.account("A:bank")
+    places = {"CODE": fresh_id(), "ID": fresh_id(account=bank), "A": bank, "B": http.account("A:psp")}
 
     def filled(value: Any) -> Any:
         if isinstance(value, str):
@@ -144,11 +145,11 @@ def test_closing_under_a_key(http: Client) -> None:
 def test_id_in_the_body_may_come_with_a_key(http: Client) -> None:
     alice, bob = http.party(), http.party()
     http.fund(alice, 10)
-    body, key = transfer(alice, bob, 1, id=fresh_id()), fresh_id()
+    body, key = transfer(alice, bob, 1, id=fresh_id(payer=alice)), fresh_id()
     made = http.post("/v1/moves", json=body, headers=keyed(key))
     assert made.json()["id"] == body["id"]
     assert is_replay(http.post("/v1/moves", json=body, headers=keyed(key)))
-    other = http.post("/v1/moves", json={**body, "id": fresh_id()}, headers=keyed(key))
+    other = http.post("/v1/moves", json={**body, "id": fresh_id(payer=alice)}, headers=keyed(key))
     assert (other.status_code, other.json()["where"]) == (409, "id")
 
 
