@@ -19,11 +19,11 @@ from gateway.arrow_schema import MEDIA_TYPE, RESULTS_KEY
 from gateway.client import new_account_ids, new_ids
 from gateway.client.columns import ACCOUNTS, LEGS, columns_of, stream
 from gateway.hot_legs import GATHERED_LEGS_MAX
-from tests.fixtures_cluster import EVERYWHERE
+from tests.fixtures_cluster import LOCAL_AND_CLUSTER
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id
 
-RUNTIMES = EVERYWHERE
+RUNTIMES = LOCAL_AND_CLUSTER
 
 HEADERS: Final = {"Content-Type": MEDIA_TYPE}
 GBP: Final = 1
