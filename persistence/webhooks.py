@@ -20,8 +20,6 @@ from persistence.statements import statements
 
 WEBHOOKS_MAX: Final = 256
 """Endpoints of a tenant."""
-LEASE_S: Final = 5.0
-"""How long a gateway that is not heard of keeps the right to deliver."""
 OLD_SECRETS_MAX: Final = 4
 """Secrets that sign too after they were rotated."""
 SUBJECT_BYTES: Final = 16
@@ -202,15 +200,15 @@ class Webhooks:
 class Progress:
     """The right to deliver, and what becomes of events."""
 
-    def __init__(self, session: Session, tenant: str) -> None:
+    def __init__(self, session: Session, tenant: str, lease_s: float) -> None:
         self._session = session
         self._turn = asyncio.Lock()  # one transaction at a time
-        self._lease = {"tenant": tenant, "owner": uuid4(), "seconds": LEASE_S}
+        self._lease = {"tenant": tenant, "owner": uuid4(), "seconds": lease_s}
 
     @classmethod
-    async def open(cls, database: Database, tenant: str) -> "Progress":
-        """Without the right, until `take` gets it."""
-        return cls(await database.connect(f"tessera {database.schema} delivery"), tenant)
+    async def open(cls, database: Database, tenant: str, lease_s: float) -> "Progress":
+        """Without the right, until `take` gets it; it is kept for so long without being heard of."""
+        return cls(await database.connect(f"tessera {database.schema} delivery"), tenant, lease_s)
 
     async def take(self) -> bool:
         """Take the right to deliver, or keep it; false if another gateway has it."""

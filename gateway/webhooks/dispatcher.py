@@ -110,7 +110,8 @@ class Dispatcher:
         while not await self._has_work():
             if await self._pause(self.settings.poll_s):
                 return
-        progress = await Progress.open(self._engine.database, self._engine.settings.tenant)
+        engine = self._engine
+        progress = await Progress.open(engine.database, engine.settings.tenant, self.settings.lease_s)
         try:
             while not self._closing.is_set():
                 to_tell, self._to_tell = self._to_tell, []

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
+from functools import cache
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -43,7 +44,7 @@ class Sender:
     def __init__(self, *, connections: int, timeout_s: float, private: bool) -> None:
         self._timeout_s = timeout_s
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(),
+            ssl_context=_authorities(),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=KEPT_OPEN_S,
@@ -81,6 +82,12 @@ class Sender:
         if status in _TAKEN:
             error = ""  # whatever happened to the rest of the answer
         return Outcome(status, error, (time.perf_counter_ns() - started) // 1_000, wait_s)
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Whom we trust to say who a server is; reading that takes a while."""
+    return ssl.create_default_context()
 
 
 async def _drain(answer: httpcore.Response) -> None:

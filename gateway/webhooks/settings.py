@@ -32,6 +32,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     unfinished_max: int = 10_000  # events in memory in all; the log is read no further
     write_s: float = 1.0  # how often it is written down what has become of events
     poll_s: float = 1.0  # how often changed endpoints are looked for
+    lease_s: float = 5.0  # how long a gateway that is not heard of keeps the right to deliver
     restart_s: float = 5.0  # after something went wrong with the database
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """What asking for keys costs: the same load on two engines that run side by side, one open, one that asks.
 
-They take turns within each run, in an order that changes, so that whatever else the machine does meets both.
-Each figure is the share of the open engine's throughput that the other one has, pair by pair.
+They take turns within each run, in small parts, in an order that changes, so that whatever else the machine
+does meets both. Each figure is the share of the open engine's throughput that the other one has, run by run.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,32 +21,45 @@ from simulations.benchmarks.served import ServedEngine, served
 ONE_BY_ONE: Final = "auth/one-by-one"
 BULK: Final = "auth/bulk"
 METRIC: Final = "throughput with keys"
+PARTS: Final = 4
+"""Turns of each engine in a run."""
 
 
-class _Side(NamedTuple):
+class _Side:
     """One of the two engines."""
 
-    engine: ServedEngine
-    client: Client
-    accounts: Accounts
+    def __init__(self, engine: ServedEngine, scale: Scale) -> None:
+        self.engine = engine
+        self.client = Client(engine.url, token=engine.token or None, connections=DEPTH)
+        self.accounts = Accounts.created(self.client, scale.accounts)
+        warm_up(self.client, self.accounts)
+
+
+class _Done(NamedTuple):
+    """What was acknowledged in a part, and in how long."""
+
+    acknowledged: int
+    seconds: float
 
 
 def auth(options: Options) -> Iterator[Measurement]:
     """For transfers one by one, and in bulk: throughput with keys, in percent of that without."""
     scale = options.scale
-    cases: dict[str, Callable[[_Side], float]] = {
-        ONE_BY_ONE: lambda side: _one_by_one(side, scale),
-        BULK: lambda side: _bulk(side, scale),
-    }
+    cases: dict[str, Callable[[_Side, Scale], _Done]] = {ONE_BY_ONE: _one_by_one, BULK: _bulk}
     shares: dict[str, list[float]] = {name: [] for name in cases if options.wants(name)}
     with served() as open, served() as asking:
         asking.ask_for_keys()
-        sides = [_side(engine, scale) for engine in (open, asking)]
+        sides = [_Side(engine, scale) for engine in (open, asking)]
         for run in range(scale.runs):
             for name, found in shares.items():
-                order = sides if run % 2 == 0 else sides[::-1]
-                rates = {side.engine.url: cases[name](side) for side in order}
-                without, with_keys = (rates[side.engine.url] for side in sides)
+                done: dict[_Side, list[_Done]] = {side: [] for side in sides}
+                for part in range(PARTS):
+                    for side in sides if (run + part) % 2 == 0 else sides[::-1]:
+                        done[side].append(cases[name](side, scale))
+                without, with_keys = (
+                    sum(part.acknowledged for part in parts) / sum(part.seconds for part in parts)
+                    for parts in done.values()
+                )
                 found.append(100 * with_keys / without)
                 options.tell(
                     f"{name}, run {run + 1}: {without:,.0f} a second without keys, {with_keys:,.0f} with, "
@@ -58,19 +71,14 @@ def auth(options: Options) -> Iterator[Measurement]:
         yield measured(name, METRIC, "%", found)
 
 
-def _side(engine: ServedEngine, scale: Scale) -> _Side:
-    client = Client(engine.url, token=engine.token or None, connections=DEPTH)
-    accounts = Accounts.created(client, scale.accounts)
-    warm_up(client, accounts)
-    return _Side(engine, client, accounts)
+def _one_by_one(side: _Side, scale: Scale) -> _Done:
+    load = put_case(UNIFORM, side.engine, side.accounts, scale.requests // PARTS)
+    return _Done(load.requests, load.seconds)
 
 
-def _one_by_one(side: _Side, scale: Scale) -> float:
-    return put_case(UNIFORM, side.engine, side.accounts, scale.requests).rate
-
-
-def _bulk(side: _Side, scale: Scale) -> float:
+def _bulk(side: _Side, scale: Scale) -> _Done:
     random = np.random.default_rng(SEED)
-    drawn = EVEN_LEGS.drawn(side.accounts, scale.bulk_legs[0], BATCH_LEGS, random)
+    drawn = EVEN_LEGS.drawn(side.accounts, scale.bulk_legs[0] // PARTS, BATCH_LEGS, random)
     side.engine.drain()
-    return closed_loop(side.client, EVEN_LEGS, drawn).rate
+    load = closed_loop(side.client, EVEN_LEGS, drawn)
+    return _Done(load.legs, load.ended - load.started)
