@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test fuzz check bench bench-full drill failover format lock clean
+.PHONY: help setup demo serve test fuzz check bench bench-full drill failover simulate simulate-long format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,7 @@ check: setup  ## Everything CI runs: format, lint, types, import contracts, test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/tessera simulate
 	$(BIN)/python -m pytest
 
 # Peers are named in BENCH, such as `make bench-full BENCH="--tigerbeetle PATH"`; see docs/benchmarks.md.
@@ -59,8 +60,18 @@ bench-full: setup  ## Run the full benchmarks; takes an hour
 failover: setup  ## Strike a Ray cluster on this machine under load, 40 times; takes a quarter of an hour
 	$(BIN)/python -m simulations.failover --accounts 1000000 \
 		--shard 20 --gateway 5 --postgresql 5 --moved 3 --node 3 --frozen 3 --head 1 $(FAILOVER)
+
 drill: setup  ## Kill an engine under load, lose its database, restore a backup; prints RPO and RTO
 	$(BIN)/python -m simulations.drill
+
+simulate: setup  ## Hunt for bugs: 300 fresh seeds, or SEED=… alone
+	$(BIN)/tessera simulate $(if $(SEED),--seed $(SEED))
+
+# First every mutant is searched for, up to a thousand seeds each; then fresh seeds run for so long.
+MINUTES ?= 60
+simulate-long: setup  ## The same for MINUTES=… (60), after a search for every broken variant of the code
+	$(BIN)/tessera simulate --mutants
+	$(BIN)/tessera simulate --minutes $(MINUTES)
 
 format: setup  ## Format the code and apply the linter's safe fixes
 	$(BIN)/ruff check --fix-only .

@@ -5,7 +5,6 @@ the log. A lost database session is retried with growing pauses: the projection 
 """
 
 import asyncio
-import time
 from collections import deque
 from typing import Final
 
@@ -51,6 +50,7 @@ class ProjectionFeed:
 
     def __init__(self, projector: ProjectorThread, committed_lsn: int, unhurried_legs: int) -> None:
         self._projector = projector
+        self._loop = asyncio.get_running_loop()
         self._unhurried_legs = unhurried_legs  # further behind than that it goes as fast as it can
         self._queue: deque[Record] = deque()  # consecutive records, the newest is the newest committed one
         self._queued_facts = 0  # in the queue
@@ -63,7 +63,7 @@ class ProjectionFeed:
         self._hurry = asyncio.Event()  # set when there is a reason not to wait for more facts
         self._progress = asyncio.Event()  # set, and replaced, after every transaction of the projection
         self._closing = False
-        self._added = 0.0  # when records came last, by the monotonic clock
+        self._added = 0.0  # when records came last, by the loop's clock
         self._next_start = 0.0  # of a group, if it keeps its pace
         self._gathered = 0.0  # when the last group was complete
         projector.on_advance(self._announce)
@@ -84,7 +84,7 @@ class ProjectionFeed:
                 self._behind.append((record.lsn, len(record.legs)))
                 self.lag_legs += len(record.legs)
         self._committed_lsn = records[-1].lsn
-        self._added = time.monotonic()
+        self._added = self._loop.time()
         while self._queued_facts > QUEUED_FACTS_MAX and len(self._queue) > 1:
             self._queued_facts -= _facts(self._queue.popleft())
         if self._queued_facts >= PROMPT_FACTS:
@@ -182,10 +182,10 @@ class ProjectionFeed:
 
     async def _keep_pace(self, legs: int) -> None:
         """Before a group of so many legs: wait if the last one is not long enough ago."""
-        while (pause := self._next_start - time.monotonic()) > 0 and self._may_wait():
+        while (pause := self._next_start - self._loop.time()) > 0 and self._may_wait():
             self._wanted.clear()
             await _set_within(self._wanted, min(pause, BUSY_S))
-        self._next_start = time.monotonic() + legs / PACED_LEGS_PER_S
+        self._next_start = self._loop.time() + legs / PACED_LEGS_PER_S
 
     def _spread_s(self) -> float:
         """Over how long to spread the group that was just gathered."""
@@ -200,7 +200,7 @@ class ProjectionFeed:
         return self._writers_are_busy() and not wanted and self.lag_legs < self._unhurried_legs
 
     def _writers_are_busy(self) -> bool:
-        return time.monotonic() - self._added < BUSY_S
+        return self._loop.time() - self._added < BUSY_S
 
     async def _next_group(self) -> list[Record]:
         start = self._projector.handed + 1

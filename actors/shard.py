@@ -126,7 +126,7 @@ class Shard:
         projector = ProjectorThread(Projector(database, index))
         try:
             state = empty_state(settings, placement, index)
-            recovered = await asyncio.to_thread(recovery.recover, database, index, state)
+            recovered = await asyncio.to_thread(recovery.recover, database, index, state, log.head.lsn)
             state.chain = recovered.chain
             await projector.start()
             if projector.lsn > recovered.lsn:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple, Self
 
 import psycopg
 import structlog
@@ -84,6 +84,8 @@ class Log:
     and chained to `head.chain`. `last_time` is the time of the last record found when it was opened, in ns.
     """
 
+    sessions: ClassVar[type[LogSession]] = LogSession  # what connects it; simulations have their own
+
     def __init__(self, database: Database, shard: int, clock: Callable[[], int], writer: LogSession) -> None:
         self.shard = shard
         self.head = Head(0, 0, FIRST_CHAIN)
@@ -112,7 +114,7 @@ class Log:
         Raises LockHeld if there is another writer, DatabaseRefused if the database or this host's clock can't
         be relied on, LogDamaged if the last record can't be read, DatabaseUnreachable.
         """
-        writer = await LogSession.connect(database, shard, clock)
+        writer = await cls.sessions.connect(database, shard, clock)
         log = cls(database, shard, clock, writer)
         try:
             await writer.lock(takeover, lock_wait_s)
@@ -325,7 +327,7 @@ class Log:
     # Resolving
 
     async def _resolve_once(self, records: Sequence[Entry]) -> int:
-        writer = await LogSession.connect(self._database, self.shard, self._clock)
+        writer = await self.sessions.connect(self._database, self.shard, self._clock)
         try:
             await writer.lock_again(self._writer.backend)
             durable = self._compare(await self._read_tail(writer, len(records)), records)

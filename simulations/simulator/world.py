@@ -1,0 +1,351 @@
+"""One run: shards, clients, the network and the server between them, and the auditor over all of it.
+
+A *step* is the next thing that is due (a message or a statement that arrives, a timer, a commit) with all
+that follows from it at the same moment. Faults happen for as many steps as the plan says; then they stop,
+whoever is stopped is woken, and everything has to drain: every client gets its answer.
+"""
+
+import asyncio
+import logging
+import random
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import structlog
+import xxhash
+
+from actors.messages import CreateAccounts, Message
+from engine.ids import account_id
+from engine.layout import CEILING_UNSET, FLOOR_UNSET, account_columns, ids_column
+from engine.shard_state import ShardState
+from persistence.log import Entry
+from simulations.simulator.auditor import Auditor
+from simulations.simulator.books import Wrong
+from simulations.simulator.clients import Client, fresh_id
+from simulations.simulator.faults import Faults, Incident, Plan
+from simulations.simulator.loop import Process, SimulatedLoop
+from simulations.simulator.nodes import Incarnation, config_of, settings_of
+from simulations.simulator.orders import Order, Spec, legs_message
+from simulations.simulator.server import Server
+
+TENANT: Final = "default"
+START_NS: Final = 1_800_000_000_000_000_000
+DRAIN_STEPS_MAX: Final = 200_000
+"""After so many steps without faults everything must have come to its end."""
+DRAIN_S: Final = 8.0
+"""How long is looked at what expires by itself at the end."""
+FUNDS: Final = 500
+ASSETS: Final = (1, 2)
+
+
+class Account(NamedTuple):
+    """An account that clients use."""
+
+    id: int
+    asset: int
+    floor: int
+    ceiling: int
+
+
+class Outcome(NamedTuple):
+    """How a run ended. `digest` depends on everything that happened."""
+
+    plan: Plan
+    steps: int
+    wrong: Wrong | None
+    detail: str
+    digest: str
+    answers: int
+    records: int
+    incidents: int  # drawn, whether they happened or not
+
+
+class Network:
+    """The way of orders and answers: late, lost, twice, in any order, to the wrong process."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.cut: set[int] = set()  # shards that hear nobody
+
+    def send(self, client: Client, order: Order) -> None:
+        """An order goes to its shard."""
+        world, faults = self._world, self._world.faults
+        world.clients_of[order.number] = client
+        for _ in range(2 if faults.strikes("message_doubled") else 1):
+            if faults.strikes("message_dropped"):
+                continue
+            target = world.current[order.shard]
+            if faults.strikes("message_astray"):
+                target = world.rng.choice(world.incarnations[order.shard][-3:])
+            self.deliver(target, target.receive, order)
+
+    def deliver(self, target: Incarnation, receive: Any, message: Any) -> None:
+        """Something goes to a process."""
+        delay = self._delay()
+        self._world.loop.call_later(delay, self._arrive, target, receive, message)
+
+    def reply(self, order: Order, answer: Any) -> None:
+        """An answer goes to its client."""
+        world, faults = self._world, self._world.faults
+        if faults.strikes("message_dropped") or order.shard in self.cut:
+            return
+        world.loop.call_later(
+            self._delay(), world.clients_of[order.number].hear, order, answer, context=world.server.context
+        )
+
+    def _arrive(self, target: Incarnation, receive: Any, message: Any) -> None:
+        if target.index not in self.cut:
+            self._world.loop.run_in(target.process, receive, message)
+
+    def _delay(self) -> float:
+        faults = self._world.faults
+        return faults.long_delay() if faults.strikes("message_late") else faults.delay(faults.network_s)
+
+
+class World:
+    """Everything there is in one run. `run` is the whole of it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.rng = random.Random(f"{plan.seed}/world")
+        self.shards = plan.shards or 1
+        self.loop = SimulatedLoop()  # type: ignore[abstract]  # the rest is asked for by nobody
+        self.faults = Faults(plan, self.shards)
+        settings_rng = random.Random(f"{plan.seed}/settings")
+        self.settings = settings_of(settings_rng.choice)
+        self._config = config_of(self.settings)
+        self.auditor = Auditor(self.shards, self.empty_state)
+        self.server = Server(self.loop, self.faults, self._committed)
+        self.network = Network(self)
+        self.clients_of: dict[int, Client] = {}
+        self.current: list[Incarnation] = []
+        self.incarnations: list[list[Incarnation]] = [[] for _ in range(self.shards)]
+        self.accounts = self._make_accounts()
+        self.guarded = [account for account in self.accounts if account.floor == 0]
+        self._numbers = 0
+        self._digest = xxhash.xxh3_128()
+        self._wrong: Wrong | None = None
+        self._detail = ""
+        self._steps = 0
+
+    # For all parts
+
+    def empty_state(self, _shard: int) -> ShardState:
+        """What a shard is that has seen nothing."""
+        return ShardState(TENANT, self._config)
+
+    def time_ns(self) -> int:
+        """The present, by a clock that is right."""
+        return START_NS + int(self.loop.time() * 1e9)
+
+    def found(self, wrong: Wrong, cause: BaseException | None = None) -> None:
+        """Something is wrong; the first such thing counts."""
+        if self._wrong is None and not self.loop.is_closed():
+            self._wrong = wrong
+            self._detail = "".join(traceback.format_exception(cause or wrong))
+
+    def answered(self, order: Order, answer: Any) -> None:
+        """A shard has answered."""
+        try:
+            self.auditor.answered(order, answer)
+        except Wrong as wrong:
+            self.found(wrong)
+        self._digest.update(f"{order.number} {type(answer).__name__} {self.loop.time()}".encode())
+        self.network.reply(order, answer)
+
+    def process_ended(self, incarnation: Incarnation) -> None:
+        """A shard's process has ended by itself: another takes its place, unless one did already."""
+        self.server.drop(incarnation.process)
+        if self.current[incarnation.index] is incarnation:
+            self.start(incarnation.index)
+
+    def start(self, shard: int) -> None:
+        """Start a process for a shard; the network leads to it from now on."""
+        incarnation = Incarnation(self, shard, len(self.incarnations[shard]) + 1)
+        self.incarnations[shard].append(incarnation)
+        if len(self.current) <= shard:
+            self.current.append(incarnation)
+        self.current[shard] = incarnation
+        incarnation.start()
+
+    # Orders
+
+    def order(self, legs: list[Spec]) -> Order:
+        """Legs, to be sent as one batch."""
+        self._numbers += 1
+        return Order(self._numbers, 0, legs_message(legs), legs)
+
+    def order_to(self, _account: int, message: Message) -> Order:
+        """Something about an account."""
+        self._numbers += 1
+        return Order(self._numbers, 0, message, [])
+
+    def leg_id(self, rng: random.Random, _debit: int) -> int:
+        """A new id for a leg."""
+        return fresh_id(rng, self.time_ns() // 1_000_000, 0)
+
+    def two_accounts(self, rng: random.Random) -> tuple[Account, Account]:
+        """Two different ones, of one asset."""
+        asset = rng.choice(ASSETS)
+        debit, credit = rng.sample([account for account in self.accounts if account.asset == asset], 2)
+        return debit, credit
+
+    def _make_accounts(self) -> list[Account]:
+        """Of each asset a platform's account without guards, one with a ceiling, and wallets."""
+        accounts = []
+        for asset in ASSETS:
+            for number in range(5):
+                floor = FLOOR_UNSET if number < 2 else 0
+                ceiling = 2_000 if number == 1 else CEILING_UNSET
+                id = account_id(number, TENANT, f"account {number}", asset)
+                accounts.append(Account(id, asset, floor, ceiling))
+        return accounts
+
+    # The run
+
+    def run(self) -> Outcome:
+        """All of it."""
+        with _quiet(), self.loop:
+            try:
+                self._run()
+            except Wrong as wrong:
+                self.found(wrong)
+            except Exception as failure:
+                self.found(Wrong("no bugs", f"a callback failed: {failure!r}"), failure)
+        return Outcome(
+            plan=self.plan,
+            steps=self._steps,
+            wrong=self._wrong,
+            detail=self._detail,
+            digest=self._digest.hexdigest(),
+            answers=self.auditor.answers,
+            records=sum(books.lsn for books in self.auditor.books),
+            incidents=self.faults.incident_count,
+        )
+
+    def _run(self) -> None:
+        for shard in range(self.shards):
+            self.start(shard)
+        outside = Process("clients")
+        count = self.plan.clients or self.rng.choice((2, 4, 8))
+        work = self._all_clients([Client(self, number) for number in range(count)])
+        clients = self.loop.spawn(outside, work)
+        incidents = self.faults.incidents
+        while self._steps < self.plan.steps:
+            while incidents and incidents[-1].step <= self._steps:
+                self._happen(incidents.pop())
+            self._step()
+        self._calm()
+        self._drain(clients)
+        self.auditor.finish([self._serving(shard) for shard in range(self.shards)])
+
+    def _step(self) -> None:
+        self._steps += 1
+        if not self.loop.step():
+            raise Wrong("liveness", "nothing is left to happen")
+        if self._wrong is not None:
+            raise self._wrong
+
+    def _calm(self) -> None:
+        """No faults from now on."""
+        self.faults.calm = True
+        self.network.cut.clear()
+        for incarnations in self.incarnations:
+            for incarnation in incarnations:
+                if incarnation.process.stopped:
+                    self.loop.wake(incarnation.process)
+
+    def _drain(self, clients: "asyncio.Task[None]") -> None:
+        end = self._steps + DRAIN_STEPS_MAX
+        while not clients.done():
+            if self._steps > end:
+                raise Wrong(
+                    "liveness", f"a client has no answer after {DRAIN_STEPS_MAX} steps without faults"
+                )
+            self._step()
+        clients.result()
+        until = self.loop.time() + DRAIN_S
+        while self.loop.time() < until:
+            self._step()
+        while not all(self._is_resting(shard) for shard in range(self.shards)):
+            if self._steps > end:
+                raise Wrong("liveness", f"shards are busy {DRAIN_STEPS_MAX} steps after the last fault")
+            self._step()
+
+    def _is_resting(self, shard: int) -> bool:
+        live = self.current[shard].shard
+        return live is not None and live.stopped is None and live.durable_lsn == live.state.lsn
+
+    def _serving(self, shard: int) -> ShardState:
+        live = self.current[shard].shard
+        assert live is not None
+        return live.state
+
+    async def _all_clients(self, clients: list[Client]) -> None:
+        opener = Client(self, len(clients))
+        await self._open_accounts(opener)
+        await asyncio.gather(*(client.live() for client in clients))
+
+    async def _open_accounts(self, client: Client) -> None:
+        accounts = self.accounts
+        columns = account_columns(
+            len(accounts),
+            id=ids_column([account.id for account in accounts]),
+            asset=[account.asset for account in accounts],
+            code=np.ones(len(accounts)),
+            floor=[account.floor for account in accounts],
+            ceiling=[account.ceiling for account in accounts],
+        )
+        await client.ask(self.order_to(0, CreateAccounts(columns, [""] * len(accounts))))
+        for account in self.guarded:
+            source = next(one for one in accounts if one.asset == account.asset and one.floor != 0)
+            spec = Spec(self.leg_id(self.rng, source.id), source.id, account.id, FUNDS, account.asset)
+            await client.ask(self.order([spec]))
+
+    # What happens to shards
+
+    def _happen(self, incident: Incident) -> None:
+        self._digest.update(f"{incident.what} {incident.shard}".encode())
+        current = self.current[incident.shard]
+        match incident.what:
+            case "crash":
+                current.process.dead = True
+                self.server.drop(current.process)
+                self.start(incident.shard)
+            case "freeze":
+                current.process.stopped = True
+                self.start(incident.shard)
+                self._later(incident.length_s, self.loop.wake, current.process)
+            case "replace":
+                self.start(incident.shard)
+            case "restart_server":
+                self.server.end_all()
+            case "partition":
+                self.network.cut.add(incident.shard)
+                self._later(incident.length_s, self.network.cut.discard, incident.shard)
+            case "clock_back":
+                current.set_clock_back(incident.length_s)
+
+    def _later(self, delay_s: float, work: Any, *arguments: Any) -> None:
+        self.server.later(delay_s, work, *arguments)
+
+    def _committed(self, shard: int, entry: Entry) -> None:
+        self._digest.update(entry[2])
+        try:
+            self.auditor.committed(shard, entry)
+        except Wrong as wrong:
+            self.found(wrong)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log lines of shards whose faults are meant."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
