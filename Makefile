@@ -47,7 +47,6 @@ check: setup  ## Everything CI runs: format, lint, types, import contracts, test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/tessera simulate
 	$(BIN)/python -m pytest
 
 # Peers are named in BENCH, such as `make bench-full BENCH="--tigerbeetle PATH"`; see docs/benchmarks.md.

@@ -177,7 +177,7 @@ class ProjectionFeed:
         ):
             return
         await _set_within(self._hurry, LINGER_S)
-        if time.monotonic() - self._added < LINGER_S / 2:  # more keep coming
+        if self._loop.time() - self._added < LINGER_S / 2:  # more keep coming
             await _set_within(self._hurry, LINGER_BUSY_S - LINGER_S)
 
     async def _keep_pace(self, legs: int) -> None:
@@ -189,7 +189,7 @@ class ProjectionFeed:
 
     def _spread_s(self) -> float:
         """Over how long to spread the group that was just gathered."""
-        now = time.monotonic()
+        now = self._loop.time()
         took, self._gathered = now - self._gathered, now
         spread = self._may_wait()
         self._projector.hurry(not spread)

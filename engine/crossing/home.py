@@ -292,7 +292,7 @@ class HomeSide:
         peers = list(burnt)
         fact = DecidedFact(
             name.epoch, name.counter, b"", peers, [bytes_of(burnt[peer]) for peer in peers],
-            [b""] * len(peers), b"",
+            [b""] * len(peers), b"".join(map(bytes_of, burnt.values())),
         )  # fmt: skip
         self._announce(name, fact, peers, effects, now)
         self._done[name].work, self._done[name].chains = work, lost
@@ -344,6 +344,8 @@ class HomeSide:
         burnt = self._burn(work, work.break_chains(lost), effects, now) if len(lost) else {}
         legs = {peer: rows[happens[work.chain_of_leg[rows]]] for peer, rows in one.asked.items()}
         peers = [peer for peer in one.prepares if len(legs[peer]) or peer in burnt]
+        ids = self._ids(work, kept, one.legs[happens[work.chain_of_leg[one.legs]]])
+        ids += b"".join(map(bytes_of, burnt.values()))
         fact = DecidedFact(
             epoch=name.epoch,
             counter=name.counter,
@@ -351,7 +353,7 @@ class HomeSide:
             peers=peers,
             burnt=[bytes_of(burnt.get(peer, _NO_IDS)) for peer in peers],
             settled=[b""] * len(peers),
-            ids=self._ids(work, kept, one.legs[happens[work.chain_of_leg[one.legs]]]) if peers else b"",
+            ids=ids if peers else b"",
             leg_first=first,
             leg_count=len(facts),
         )
@@ -508,13 +510,14 @@ def _repeated(ids: Ids) -> Bits | None:
 
 
 def _settlements(facts: Rows) -> LegColumns:
-    """Facts that resolve holds, as another shard is told of them."""
+    """Facts that resolve holds, as another shard is told of them. `timestamp` is what was held before."""
     return leg_columns(
         len(facts),
         id=ids_in(facts, "id"),
         pending_id=ids_in(facts, "pending"),
         amount=facts["amount"],
         flags=facts["flags"] & _OF_SETTLEMENT,
+        timestamp=facts["held"],
         user_data_128=ids_in(facts, "user_data_128"),
         user_data_64=facts["user_data_64"],
         user_data_32=facts["user_data_32"],

@@ -46,7 +46,7 @@ class Decide(NamedTuple):
     kept: npt.NDArray[np.uint8]
     confirm: bool  # the home waits for `Applied`
     burnt: npt.NDArray[np.uint64]  # (n, 2): ids that failed
-    settled: LegColumns  # posts, voids and expiries of holds: `pending_id` is the hold's id at home
+    settled: LegColumns  # posts, voids, expiries: `pending_id` is the hold at home, `timestamp` what it held
     low: tuple[int, int]  # epoch and counter: whatever the home began before that has ended
 
 

@@ -212,22 +212,32 @@ class PeerSide:
         return chosen_rows(legs, np.repeat(kept != 0, counts)), runs
 
     def _settled(self, settled: LegColumns) -> Rows | None:
-        """Settlements of holds as facts of this shard; None if a hold is not there yet."""
+        """Settlements of holds as facts of this shard; None if a hold, or an earlier settlement of it, is not
+        there yet."""
         common = self._common
         facts = np.zeros(len(settled.amount), LEG_FACT)
-        held: dict[int, int] = {}  # what is left of the holds that were met, 0 = they are resolved
+        held: dict[int, int] = {}  # what is left of the holds that were met
+        resolved: set[int] = set()
+        happens = np.ones(len(facts), np.bool_)
         for place, fact in enumerate(facts):
             pending = part_id(wide(settled.pending_id, place), common.bucket)
             found = common.ledger.find_holds(column_of(pending))
             if not len(found):
                 return None
             hold = found[0]
-            if hold["status"] != HoldStatus.OPEN or held.get(pending, 1) == 0:
+            if hold["status"] != HoldStatus.OPEN or pending in resolved:
+                if settled.amount[place] == 0 and settled.flags[place] & LegFlag.KEEP_OPEN:
+                    happens[place] = False  # it took nothing, and came after what resolved the hold
+                    continue
                 raise InvariantBroken(f"hold {pending:032x} was settled, and is not open here")
             left = held.get(pending, int(hold["held"]))
+            if left != settled.timestamp[place]:
+                return None  # another settlement comes before this one, and is still on its way
             flags, amount = int(settled.flags[place]), int(settled.amount[place])
             resolves = not flags & LegFlag.KEEP_OPEN or amount == left
-            held[pending] = 0 if resolves else left - amount
+            held[pending] = left - amount
+            if resolves:
+                resolved.add(pending)
             id = wide(settled.id, place)
             if id:
                 id = part_id(id, common.bucket)
@@ -240,4 +250,4 @@ class PeerSide:
             fact["user_data_64"] = settled.user_data_64[place]
             fact["user_data_32"] = settled.user_data_32[place]
             fact["amount"], fact["held"], fact["flags"] = amount, left, flags
-        return facts
+        return facts[happens]

@@ -7,18 +7,25 @@ be what the account was at that version, and no older than what anybody had been
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from actors.answers import AccountState, LegAnswers
 from actors.errors import ActorError, Overloaded, ShardStopped
+from engine.crossing.localising import part_id
+from engine.ids import bucket_of_id
 from engine.layout import AMOUNT_MAX, CEILING_UNSET, FLOOR_UNSET, HoldStatus, LegFlag
+from engine.placement import Placement
 from engine.record import FIRST_CHAIN, chain_hash, decode
-from engine.results import Result
+from engine.results import TRANSIENT, Result
 from engine.shard_state import ShardState
 from persistence.log import Entry
 from simulations.simulator.books import (
     BALANCING_DEBIT,
+    CLOSING,
+    CROSSING,
+    EXPIRY,
     LINKED,
+    PART,
     PENDING,
     POST,
     RESOLVING,
@@ -42,7 +49,12 @@ _DIFFERENT: Final = range(Result.EXISTS_WITH_DIFFERENT_FLAGS, Result.EXISTS)
 class Auditor:
     """Watches one run. Everything it finds is raised as `Wrong`."""
 
-    def __init__(self, shards: int, empty_state: Callable[[int], ShardState]) -> None:
+    def __init__(self, placement: Placement, empty_state: Callable[[int], ShardState]) -> None:
+        shards = placement.shards
+        self._placement = placement
+        self._crossings: dict[int, _Crossing] = {}  # by id of a leg, at home or in part
+        self._in_flight: dict[int, int] = {}  # by asset: of legs that are on one shard of two
+        self._failed: set[int] = set()  # ids that were refused for ever
         self.books = [Books(shard) for shard in range(shards)]
         self.followers = [empty_state(shard) for shard in range(shards)]
         self.answers = 0  # checked
@@ -56,6 +68,29 @@ class Auditor:
         """A client sends something for the first time."""
         for spec in order.legs:
             self._sent.setdefault(spec.id, []).append(spec)
+            if self._placement.shards > 1:
+                self._note_crossing(order, spec)
+
+    def _note_crossing(self, order: Order, spec: Spec) -> None:
+        """Keep in mind which legs are on two shards, and which leg is decided with them."""
+        if spec.flags & RESOLVING:
+            hold = self._crossings.get(spec.pending_id)
+            if hold is None:
+                return
+            sides, first = hold.sides, spec
+        else:
+            of = self._placement.shard_of_account
+            sides, first = (of(spec.debit), of(spec.credit)), order.legs[_first_of_chain(order.legs, spec)]
+        home = self._placement.shard(bucket_of_id(spec.id))
+        if sides[0] == sides[1]:
+            return
+        crossing = _Crossing(spec.id, sides, first.id, order.shard)
+        self._crossings.setdefault(spec.id, crossing)
+        for side in sides:
+            if side != home:
+                part = part_id(spec.id, self._placement.platform_buckets[side])
+                self._crossings.setdefault(part, crossing)
+                self._sent.setdefault(part, []).append(spec)
 
     def reading(self, accounts: list[int]) -> dict[int, int]:
         """How new what is read of accounts from now on must be."""
@@ -72,15 +107,45 @@ class Auditor:
         if record.previous != self._chains[shard]:
             raise Wrong("one log", f"record {lsn} of shard {shard} does not follow the one before it")
         self._chains[shard] = chain_hash(payload)
-        for leg in self.books[shard].take(record):
-            self._as_sent(leg)
+        books = self.books[shard]
+        for leg in books.take(record):
+            self._as_sent(shard, leg)
+            self._in_order(shard, leg)
+        for asset in self._in_flight:
+            held = sum(one.in_pairs.get(asset, 0) for one in self.books)
+            if held != self._in_flight[asset]:
+                raise Wrong(
+                    "nothing lost between shards",
+                    f"pairs hold {held} of asset {asset}, on its way is {self._in_flight[asset]}",
+                )
         follower = self.followers[shard]
         follower.replay(record)
         follower.chain = self._chains[shard]
 
-    def _as_sent(self, leg: LegBook) -> None:
+    def _in_order(self, shard: int, leg: LegBook) -> None:
+        """A leg of two shards: the second half follows the first, and only after the decision."""
+        if leg.id in self._failed:
+            raise Wrong("once", f"leg {leg.id:032x} happens, and was refused for ever")
+        crossing = self._crossings.get(leg.id or leg.pending_id)
+        if crossing is None:
+            return
+        if (
+            shard != crossing.decided_at
+            and crossing.first not in self.books[crossing.decided_at].legs
+            and leg.id
+        ):
+            raise Wrong("decided before applied", f"leg {leg.id:032x} happens on shard {shard}, undecided")
+        if leg.flags & (PENDING | EXPIRY | VOID):
+            return
+        sign = 1 if shard == crossing.sides[0] else -1
+        self._in_flight[leg.asset] = self._in_flight.get(leg.asset, 0) + sign * leg.amount
+
+    def _as_sent(self, shard: int, leg: LegBook) -> None:
         if not leg.id:
             return
+        books = self.books[shard]
+        if leg.flags & CROSSING or leg.id in self._crossings:
+            leg = self._whole(books, leg)
         for spec in self._sent.get(leg.id, ()):
             if (spec.flags, spec.pending_id) != (leg.flags, leg.pending_id):
                 continue
@@ -94,6 +159,36 @@ class Auditor:
             if same:
                 return
         raise Wrong("as sent", f"nobody has sent leg {leg.id:032x} as it is in the log")
+
+    def _whole(self, books: Books, leg: LegBook) -> LegBook:
+        """A leg of two shards, as its client named it."""
+        crossing = self._crossings.get(leg.id)
+        if crossing is None:
+            return leg
+        spec = self._sent[crossing.id][0]
+        flags = leg.flags & ~(CROSSING | PART)
+        changed = leg._replace(
+            flags=flags | spec.flags & (BALANCING_DEBIT | CLOSING),
+            timeout=spec.timeout,
+            pending_id=spec.pending_id,
+        )
+        if spec.flags & RESOLVING:
+            return changed
+        debit = leg.pending_id if books.accounts[leg.debit].pair else leg.debit
+        credit = leg.pending_id if books.accounts[leg.credit].pair else leg.credit
+        return changed._replace(debit=debit, credit=credit)
+
+    def _is_everywhere(self, spec: Spec) -> bool:
+        """Whether a leg that its client is told of is on disk on both of its shards."""
+        crossing = self._crossings.get(spec.id)
+        if crossing is None:
+            return True
+        home = self._placement.shard(bucket_of_id(spec.id))
+        return all(
+            (spec.id if side == home else part_id(spec.id, self._placement.platform_buckets[side]))
+            in self.books[side].legs
+            for side in crossing.sides
+        )
 
     # What is answered
 
@@ -118,11 +213,50 @@ class Auditor:
             raise Wrong("durable before told", f"order {order.number} is told of record {answer.lsn}")
         for first, end in _chains(order.legs):
             chain = order.legs[first:end]
+            if any(self._is_elsewhere(order.shard, spec) for spec in chain):
+                self._crossed(chain, status[first:end])
+                continue
             if all(code == Result.CREATED for code in status[first:end]):
                 for spec, stamp in zip(chain, stamps[first:end], strict=True):
                     self._created(books, spec, stamp)
             else:
                 self._refused(books, chain, status[first:end], stamps[first:end])
+
+    def _is_elsewhere(self, shard: int, spec: Spec) -> bool:
+        """Whether a leg that was sent to a shard has to do with others."""
+        if spec.flags & RESOLVING:
+            return False
+        of = self._placement.shard_of_account
+        return of(spec.debit) != shard or of(spec.credit) != shard
+
+    def _crossed(self, chain: list[Spec], status: list[int]) -> None:
+        """A chain over several shards: all of it, everywhere, before it is told; or one was the reason."""
+        if all(code == Result.CREATED for code in status):
+            for spec in chain:
+                self._told_of(spec)
+            return
+        reasons = [at for at, code in enumerate(status) if code != Result.LINKED_EVENT_FAILED]
+        if len(reasons) != 1:
+            raise Wrong("all or none", f"chain of leg {chain[0].id:032x} was answered {status}")
+        spec, code = chain[reasons[0]], Result(status[reasons[0]])
+        if code == Result.EXISTS:
+            self._told_of(spec)
+        elif code in TRANSIENT:
+            self._failed.add(spec.id)
+
+    def _told_of(self, spec: Spec) -> None:
+        home = self.books[self._placement.shard(bucket_of_id(spec.id))]
+        leg = home.legs.get(spec.id)
+        if spec.id in self._crossings and not self._is_everywhere(spec):
+            raise Wrong("applied before told", f"leg {spec.id:032x} is told of, and not on both shards")
+        if leg is None and spec.id not in self._crossings:
+            side = self.books[self._placement.shard_of_account(spec.debit)]
+            leg = side.legs.get(spec.id)
+        if leg is None:
+            raise Wrong("durable before told", f"leg {spec.id:032x} is told of, and is not on disk")
+        for account in (spec.debit, spec.credit):
+            where = self.books[self._placement.shard_of_account(account)]
+            self._told[account] = max(self._told.get(account, 0), _last_change(where, account, spec.id))
 
     def _created(self, books: Books, spec: Spec, stamp: int) -> None:
         leg = books.legs.get(spec.id)
@@ -131,12 +265,15 @@ class Auditor:
                 "durable before told", f"leg {spec.id:032x} is said to be created, and is not on disk"
             )
         self._tell(leg)
+        if not self._is_everywhere(spec):
+            raise Wrong("applied before told", f"leg {spec.id:032x} is told of, and not on both shards")
         expected = self._judge(books, spec, stamp, {})
         if expected != Result.CREATED:
             raise Wrong("predicted answers", f"leg {spec.id:032x} was created, expected was {expected.name}")
         if spec.flags & BALANCING_DEBIT:
             room = _balancing(_known(books.accounts[spec.debit].before(stamp)))
-            if leg.amount != min(spec.amount, room):
+            most = min(spec.amount, room)  # chains on their way may have set some of it aside
+            if leg.amount > most or (leg.amount < most and self._placement.shards == 1):
                 raise Wrong("predicted answers", f"leg {spec.id:032x} took {leg.amount} of {room}")
 
     def _tell(self, leg: LegBook) -> None:
@@ -159,6 +296,8 @@ class Auditor:
             if same != (code == Result.EXISTS):
                 raise Wrong("predicted answers", f"leg {spec.id:032x} was answered {code.name}")
             return
+        if code == Result.SHARD_UNAVAILABLE and self._placement.shards > 1:
+            return
         if code == Result.ID_ALREADY_FAILED:
             if spec.id not in books.burnt:
                 raise Wrong("predicted answers", f"leg {spec.id:032x} has not failed before")
@@ -167,12 +306,18 @@ class Auditor:
         for place, member in enumerate(chain[: culprit + 1]):
             expected = self._judge(books, member, stamps[place], overlay)
             given = code if place == culprit else Result.CREATED
-            if expected != given:
+            if expected != given and not self._may_be_reserved(given, expected):
                 raise Wrong(
                     "predicted answers",
                     f"leg {member.id:032x} was answered {given.name}, expected was {expected.name}",
                 )
             self._place(books, member, stamps[place], overlay)
+
+    def _may_be_reserved(self, given: Result, expected: Result) -> bool:
+        """Whether a chain over several shards may have set aside what a leg would have needed."""
+        if self._placement.shards == 1:
+            return False
+        return given in _BY_GUARDS and expected in (Result.CREATED, *_BY_GUARDS)
 
     @staticmethod
     def _same(books: Books, spec: Spec, leg: LegBook) -> bool:
@@ -258,6 +403,9 @@ class Auditor:
         if state is None:
             raise Wrong("durable before told", f"order {order.number} finds no account")
         book = books.accounts[state.id]
+        if self._placement.shards > 1:
+            self._read_among_shards(book, order, state)
+            return
         if state.version > len(book.history):
             raise Wrong("durable before told", f"account {state.id:032x} is read before it is on disk")
         counters = book.history[state.version - 1]
@@ -268,23 +416,60 @@ class Auditor:
             raise Wrong("nothing stale", f"account {state.id:032x} is read as it was before")
         self._told[state.id] = max(self._told.get(state.id, 0), book.stamps[state.version - 1])
 
+    def _read_among_shards(self, book: AccountBook, order: Order, state: AccountState) -> None:
+        """Chains on their way count in versions and pending sums; what is posted must have been so once."""
+        posted = (state.debits_posted, state.credits_posted)
+        for stamp, counters in zip(reversed(book.stamps), reversed(book.history), strict=True):
+            if (counters.debits_posted, counters.credits_posted) == posted:
+                self._told[state.id] = max(self._told.get(state.id, 0), order.known.get(state.id, 0))
+                return
+            if stamp <= order.known.get(state.id, 0):
+                break
+        raise Wrong("nothing stale", f"account {state.id:032x} is read as {posted}, which it was not lately")
+
     # At the end
 
     def finish(self, states: list[ShardState]) -> None:
         """Faults are over and everybody has been answered: what is live must be what the log says."""
         for books, follower, live in zip(self.books, self.followers, states, strict=True):
-            live.ledger.check()
+            live.ledger.check(live.reserved)
             rows = live.ledger.accounts
             for row in rows:
                 account = books.accounts[int(row["id_hi"]) << 64 | int(row["id_lo"])]
-                found = tuple(int(row[name]) for name in Counters._fields[:5])
-                if found != account.now[:5]:
+                checked = 5 if self._placement.shards == 1 else 4
+                found = tuple(int(row[name]) for name in Counters._fields[:checked])
+                if found != account.now[:checked]:
                     raise Wrong("log and memory agree", f"account {account.id:032x}: {found}, {account.now}")
             if len(rows) != len(books.accounts):
                 raise Wrong("log and memory agree", f"shard {books.shard} has {len(rows)} accounts")
             if not _equal(live.state(), follower.state()):
                 raise Wrong("log and memory agree", f"the log of shard {books.shard} leads elsewhere")
             self._finish_holds(books, live.time)
+        for asset, amount in self._in_flight.items():
+            if amount:
+                raise Wrong("nothing lost between shards", f"{amount} of asset {asset} has never arrived")
+        self._finish_crossings()
+
+    def _finish_crossings(self) -> None:
+        """Both halves of what is on two shards, or none; and what became of both halves of holds."""
+        for id, crossing in self._crossings.items():
+            if id != crossing.id:
+                continue
+            home = self._placement.shard(bucket_of_id(id))
+            halves = [
+                (
+                    self.books[side],
+                    id if side == home else part_id(id, self._placement.platform_buckets[side]),
+                )
+                for side in crossing.sides
+            ]
+            legs = [books.legs.get(half) for books, half in halves]
+            amounts = {leg.amount if leg is not None else None for leg in legs}
+            if len(amounts) > 1 and amounts != {0, None}:
+                raise Wrong("all or none", f"leg {id:032x} ends with halves {amounts}")
+            holds = [books.holds[half] for books, half in halves if half in books.holds]
+            if len({(hold.status, hold.left) for hold in holds}) > 1:
+                raise Wrong("holds end", f"the halves of hold {id:032x} have not come to the same end")
 
     @staticmethod
     def _finish_holds(books: Books, now: int) -> None:
@@ -293,6 +478,16 @@ class Auditor:
                 raise Wrong("holds end", f"hold {id:032x} should have expired")
 
 
+class _Crossing(NamedTuple):
+    """A leg on two shards: those of its accounts, and the leg and the shard that decide."""
+
+    id: int
+    sides: tuple[int, int]
+    first: int
+    decided_at: int
+
+
+_BY_GUARDS: Final = (Result.BELOW_FLOOR, Result.ABOVE_CEILING)
 OVERDUE_NS: Final = 3_000_000_000
 """So much later an expired hold must be gone."""
 
@@ -304,6 +499,18 @@ def _chains(legs: list[Spec]) -> Iterator[tuple[int, int]]:
         if not spec.flags & LINKED:
             yield first, place + 1
             first = place + 1
+
+
+def _first_of_chain(legs: list[Spec], spec: Spec) -> int:
+    """Where the chain of a leg begins."""
+    place = legs.index(spec)
+    return next(first for first, end in _chains(legs) if first <= place < end)
+
+
+def _last_change(books: Books, account: int, id: int) -> int:
+    """The stamp at which a leg changed an account; 0 if it is not known by that id."""
+    leg = books.legs.get(id)
+    return leg.stamp if leg is not None and account in (leg.debit, leg.credit) else 0
 
 
 def _at(account: AccountBook | None, stamp: int, overlay: dict[int, Counters]) -> Counters | None:

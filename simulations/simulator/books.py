@@ -8,12 +8,13 @@ it was after every leg, every id for ever. A fact that the specification of legs
 from bisect import bisect_left
 from typing import Any, Final, NamedTuple
 
+from engine.facts import AppliedFact, DecidedFact
 from engine.layout import (
-    AMOUNT_MAX,
     CEILING_UNSET,
     FLOOR_UNSET,
     LEG_FACT,
     SECOND_NS,
+    AccountFlag,
     HoldStatus,
     LegFlag,
 )
@@ -28,6 +29,8 @@ BALANCING_DEBIT: Final = int(LegFlag.BALANCING_DEBIT)
 CLOSING: Final = int(LegFlag.CLOSING_DEBIT | LegFlag.CLOSING_CREDIT)
 EXPIRY: Final = int(LegFlag.EXPIRY)
 BURNT: Final = int(LegFlag.BURNT)
+PART: Final = int(LegFlag.PART)
+CROSSING: Final = int(LegFlag.CROSSING)
 RESOLVING: Final = POST | VOID
 
 assert LEG_FACT.names is not None
@@ -75,11 +78,13 @@ class Counters(NamedTuple):
 
 
 class AccountBook:
-    """An account, and all that it has been."""
+    """An account, and all that it has been. `pair` says that it stands for another shard."""
 
-    def __init__(self, id: int, asset: int, stamp: int, first: Counters) -> None:
+    def __init__(self, id: int, asset: int, stamp: int, first: Counters, pair: bool) -> None:
         self.id = id
         self.asset = asset
+        self.pair = pair
+        self.least_floor = first.floor  # that it ever had
         self.created = stamp
         self.stamps = [stamp]
         self.history = [first]
@@ -162,7 +167,9 @@ class Books:
         self.burnt: dict[int, int] = {}  # id → stamp
         self.holds: dict[int, HoldBook] = {}
         self.balances: dict[int, list[int]] = {}  # by asset: sums of debits and credits, posted and pending
+        self.in_pairs: dict[int, int] = {}  # by asset: what the pair accounts have together, posted
         self._rows: list[AccountBook] = []
+        self._reserved = False  # whether the leg that is taken was judged in an earlier turn
 
     def take(self, record: Record) -> list[LegBook]:
         """Add a record; the legs that happened in it. Raises Wrong."""
@@ -179,29 +186,45 @@ class Books:
         # Guards and legs are kept apart in a record, and in order by their stamps.
         steps: list[tuple[int, int, Any]] = [(int(row["timestamp"]), 0, row) for row in record.guards]
         happened: list[LegBook] = []
-        for values in record.legs.tolist():
+        decided = _decided(record)
+        for place, values in enumerate(record.legs.tolist()):
             fact: Any = _Fact(*values)
+            self._reserved = place in decided
             while steps and steps[0][0] < fact.timestamp:
                 self._guard(steps.pop(0)[2])
+            before = self._pairs_of(fact)
             leg = self._leg(fact)
+            if before is not None:
+                asset = self._rows[fact.debit].asset
+                change = (self._pairs_of(fact) or 0) - before
+                self.in_pairs[asset] = self.in_pairs.get(asset, 0) + change
             if leg is not None:
                 happened.append(leg)
         for _, _, row in steps:
             self._guard(row)
         return happened
 
+    def _pairs_of(self, fact: Any) -> int | None:
+        """What the pair accounts among a fact's two have; None if there is none."""
+        if fact.debit < 0:
+            return None
+        found = [book.now.balance for book in (self._rows[fact.debit], self._rows[fact.credit]) if book.pair]
+        return sum(found) if found else None
+
     def _open(self, row: Any) -> None:
         id = int(row["id_hi"]) << 64 | int(row["id_lo"])
         if id in self.accounts:
             raise Wrong("once", f"account {id:032x} is opened again")
         counters = Counters(floor=int(row["floor"]), ceiling=int(row["ceiling"]))
-        account = AccountBook(id, int(row["asset"]), int(row["timestamp"]), counters)
+        pair = bool(int(row["flags"]) & AccountFlag.PAIR)
+        account = AccountBook(id, int(row["asset"]), int(row["timestamp"]), counters, pair)
         self.accounts[id] = account
         self._rows.append(account)
 
     def _guard(self, row: Any) -> None:
         account = self._rows[int(row["account"])]
         changed = account.now._replace(floor=int(row["floor"]), ceiling=int(row["ceiling"]))
+        account.least_floor = min(account.least_floor, changed.floor)
         account.put(int(row["timestamp"]), changed)
 
     def _leg(self, fact: Any) -> LegBook | None:
@@ -233,7 +256,7 @@ class Books:
 
     def _place(self, leg: LegBook, debit: AccountBook, credit: AccountBook) -> None:
         closing = leg.flags & CLOSING
-        if debit.now.closed or credit.now.closed:
+        if (debit.now.closed or credit.now.closed) and not self._reserved:
             self._may_be_closed(leg)
         if leg.flags & PENDING:
             of_debit = debit.now._replace(debits_pending=debit.now.debits_pending + leg.amount)
@@ -246,7 +269,8 @@ class Books:
         else:
             of_debit = debit.now._replace(debits_posted=debit.now.debits_posted + leg.amount)
             of_credit = credit.now._replace(credits_posted=credit.now.credits_posted + leg.amount)
-        if leg.amount and of_debit.above_floor < of_debit.floor:
+        floor = debit.least_floor if self._reserved else of_debit.floor
+        if leg.amount and of_debit.above_floor < floor:
             raise Wrong("guards", f"leg {leg.id:032x} takes account {debit.id:032x} below its floor")
         if leg.amount and of_credit.below_ceiling > of_credit.ceiling:
             raise Wrong("guards", f"leg {leg.id:032x} takes account {credit.id:032x} above its ceiling")
@@ -265,6 +289,8 @@ class Books:
                 "holds", f"leg {leg.id:032x} finds {held} held, not {hold.left}, and takes {leg.amount}"
             )
         overdue = hold.expiry != 0 and leg.stamp >= hold.expiry
+        if hold.leg.flags & PART:  # its home says when it expires
+            overdue = bool(leg.flags & EXPIRY)
         if leg.flags & EXPIRY and not overdue:
             raise Wrong("holds", f"hold {leg.pending_id:032x} expires too early")
         if leg.flags & POST and overdue:
@@ -296,4 +322,10 @@ class Books:
         credit.put(leg.stamp, of_credit)
 
 
-assert AMOUNT_MAX == CEILING_UNSET
+def _decided(record: Record) -> set[int]:
+    """Which of a record's legs were judged in an earlier turn, and happen because a home has decided so."""
+    places: set[int] = set()
+    for event in record.events:
+        if isinstance(event, DecidedFact | AppliedFact):
+            places.update(range(event.leg_first, event.leg_first + event.leg_count))
+    return places

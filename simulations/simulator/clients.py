@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from actors.errors import ActorError
 from actors.messages import ReadAccounts, SetGuards
-from engine.ids import uuid7
+from engine.ids import bucket_of_account, bucket_of_id, uuid7
 from engine.layout import AMOUNT_MAX, CEILING_UNSET, LegFlag, ids_column
 from engine.results import Result
 from simulations.simulator.books import BALANCING_DEBIT, KEEP_OPEN, LINKED, PENDING, POST, VOID
@@ -101,7 +101,9 @@ class Client:
         return self._world.order(legs) if legs else None
 
     def _transfer(self) -> list[Spec]:
-        return [self._leg(0) for _ in range(self._rng.choice((1, 1, 1, 2, 4)))]
+        first = self._leg(0)
+        more = self._rng.choice((0, 0, 0, 1, 3))
+        return [first, *(self._leg(0, first.debit) for _ in range(more))]
 
     def _chain(self) -> list[Spec]:
         legs = [self._leg(0) for _ in range(self._rng.choice((2, 2, 3, 4)))]
@@ -124,7 +126,7 @@ class Client:
         else:
             flags = POST if rng.random() < 0.6 else POST | KEEP_OPEN
             amount = rng.choice((AMOUNT_MAX, hold.amount, hold.amount // 2, hold.amount // 3))
-        id = self._world.leg_id(rng, hold.debit)
+        id = self._world.leg_id(rng, bucket_of_id(hold.id))
         return [Spec(id, 0, 0, amount, 0, int(flags), hold.id)]
 
     def _otherwise(self) -> list[Spec]:
@@ -135,13 +137,16 @@ class Client:
         spec = self._rng.choice(alone).legs[0]
         return [spec._replace(amount=spec.amount + 1)]
 
-    def _leg(self, flags: int) -> Spec:
+    def _leg(self, flags: int, near: int | None = None) -> Spec:
+        """Any leg; with `near`, one whose debit account is on the shard of that one."""
         rng, world = self._rng, self._world
-        debit, credit = world.two_accounts(rng)
+        debit, credit = world.two_accounts(rng, near)
         if not flags and rng.random() < 0.1:
             flags = BALANCING_DEBIT
         amount = rng.choice((0, 1, 5, 10, 40, 100)) if rng.random() < 0.9 else 100_000
-        return Spec(world.leg_id(rng, debit.id), debit.id, credit.id, amount, debit.asset, flags)
+        return Spec(
+            world.leg_id(rng, bucket_of_account(debit.id)), debit.id, credit.id, amount, debit.asset, flags
+        )
 
     def _again(self) -> Order | None:
         if not self._orders:
@@ -153,7 +158,7 @@ class Client:
         rng, world = self._rng, self._world
         account: Account = rng.choice(world.guarded)
         floor = rng.choice((0, 0, -50, 30))
-        request = world.leg_id(rng, account.id)
+        request = world.leg_id(rng, bucket_of_account(account.id))
         return world.order_to(account.id, SetGuards(account.id, floor, CEILING_UNSET, 0, request))
 
     def _read(self) -> Order:

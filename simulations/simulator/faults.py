@@ -19,7 +19,13 @@ STATEMENT_FAULTS: Final = (
     "commit_warned",  # the server commits and warns that a standby may not have it
     "disk_full",
 )
-MESSAGE_FAULTS: Final = ("message_dropped", "message_doubled", "message_late", "message_astray")
+MESSAGE_FAULTS: Final = (
+    "message_dropped",
+    "message_doubled",
+    "message_late",
+    "message_astray",
+    "message_echoed",
+)
 SORTS: Final = (*STATEMENT_FAULTS, *MESSAGE_FAULTS)
 INCIDENTS: Final = (
     "crash",  # a shard's process is killed, and started again
@@ -60,7 +66,7 @@ class Faults:
         self.calm = False
         rng = random.Random(f"{plan.seed}/faults")
         self._streams = {sort: random.Random(f"{plan.seed}/{sort}") for sort in SORTS}
-        self._rates = {sort: _rate(rng, sort) for sort in SORTS}
+        self._rates = {sort: _rate(random.Random(f"{plan.seed}/rate of {sort}"), sort) for sort in SORTS}
         for sort in plan.without:
             self._rates[sort] = 0.0
         self.delays = random.Random(f"{plan.seed}/delays")

@@ -9,8 +9,20 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+import msgspec
+import numpy as np
+
 from actors.commit import CommitPipeline
 from actors.turn import Turn
+from engine.crossing.common import column_of, wide
+from engine.crossing.effects import Effects
+from engine.crossing.home import HomeSide
+from engine.crossing.localising import part_id
+from engine.crossing.messages import Decide, Name, Vote
+from engine.crossing.peer import PeerSide
+from engine.crossing.tables import Tables
+from engine.facts import DecidedFact
+from engine.layout import AccountFlag, leg_columns
 from engine.ledger import Ledger
 from engine.record import chain_hash
 from engine.shard_state import ShardState
@@ -118,7 +130,129 @@ def _expires_without_a_record() -> Patches:
     return [(Turn, "sweep", sweep)]
 
 
+def _tells_before_durable() -> Patches:
+    """Votes and decisions are sent before they are on disk."""
+    return [(Effects, "later", Effects.now)]
+
+
+def _applies_twice() -> Patches:
+    """A peer does not remember what it has done for a home."""
+
+    def on_decision(self: PeerSide, sender: int, decide: Decide, effects: Effects, now: int) -> Any:
+        self._asked.setdefault(decide.name, now)
+        return _on_decision(self, sender, decide, effects, now)
+
+    def is_done(_self: Tables, _name: Name) -> bool:
+        return False
+
+    def apply(_self: Tables, _fact: Any) -> None:
+        return
+
+    return [(PeerSide, "on_decision", on_decision), (Tables, "is_done", is_done), (Tables, "_apply", apply)]
+
+
+def _give_up(peer: PeerSide, name: Name, effects: Effects, now: int) -> None:
+    """Take what is prepared for aborted."""
+    nothing = Decide(name, np.zeros(0, np.uint8), False, np.zeros((0, 2), np.uint64), leg_columns(0), (0, 0))
+    _on_decision(peer, name.home, nothing, effects, now)
+
+
+def _releases_in_doubt() -> Patches:
+    """A peer that has waited too long for a decision releases what it has set aside."""
+
+    def ask(self: PeerSide, effects: Effects, now: int, patience: int) -> None:
+        for name, asked_at in list(self._asked.items()):
+            if now - asked_at > patience:
+                _give_up(self, name, effects, now)
+
+    return [(PeerSide, "ask", ask)]
+
+
+def _counts_old_votes() -> Patches:
+    """A vote counts for the crossing of its number, whatever its epoch."""
+
+    def on_vote(self: HomeSide, sender: int, vote: Vote, effects: Effects, now: int) -> None:
+        for name in self._open:
+            if name.counter == vote.name.counter:
+                vote = vote._replace(name=name)
+                break
+        one = self._open.get(vote.name)
+        if one is not None and sender in one.asked and len(vote.status) == len(one.asked[sender]):
+            _on_vote(self, sender, vote, effects, now)
+
+    return [(HomeSide, "on_vote", on_vote)]
+
+
+def _failed_ids_are_free() -> Patches:
+    """An id that failed may be used again before its shard has heard that it did."""
+
+    def announce(self: HomeSide, name: Name, fact: DecidedFact, *rest: Any) -> None:
+        burnt = b"".join(fact.burnt)
+        if burnt and fact.ids.endswith(burnt):
+            fact = msgspec.structs.replace(fact, ids=fact.ids[: -len(burnt)])
+        _announce(self, name, fact, *rest)
+
+    return [(HomeSide, "_announce", announce)]
+
+
+def _answers_before_applied() -> Patches:
+    """A home answers once it has decided."""
+
+    def decide(self: HomeSide, name: Name, one: Any, effects: Effects, now: int) -> None:
+        _decide(self, name, one, effects, now)
+        done = self._done.get(name)
+        if done is not None and done.work is not None:
+            effects.finished += done.work.end(done.chains)
+            done.work = None
+
+    return [(HomeSide, "_decide", decide)]
+
+
+def _refuses_to_apply() -> Patches:
+    """A peer does not apply what is decided on an account that was closed meanwhile."""
+
+    def kept(self: PeerSide, name: Name, prepared: Any, decide: Decide) -> Any:
+        facts, _ = _kept(self, name, prepared, decide)
+        flags = self._common.ledger.accounts["flags"]
+        closed = (flags[facts["debit"]] | flags[facts["credit"]]) & int(AccountFlag.CLOSED)
+        return facts[closed == 0], [("", int((closed == 0).sum()))]
+
+    return [(PeerSide, "_kept", kept)]
+
+
+def _loses_decisions() -> Patches:
+    """A home's next owner does not know what was decided, and says that it was aborted."""
+
+    def begin_epoch(self: HomeSide, effects: Effects) -> None:
+        self._common.tables.decided.clear()
+        _begin_epoch(self, effects)
+
+    return [(HomeSide, "begin_epoch", begin_epoch)]
+
+
+def _settles_in_any_order() -> Patches:
+    """A peer settles its half of a hold as it hears of it, not in the order of its home."""
+
+    def settled(self: PeerSide, told: Any) -> Any:
+        held = told.timestamp.copy()
+        for place in range(len(held)):
+            pending = part_id(wide(told.pending_id, place), self._common.bucket)
+            found = self._common.ledger.find_holds(column_of(pending))
+            if len(found):
+                held[place] = found[0]["held"]
+        return _settled(self, told._replace(timestamp=held))
+
+    return [(PeerSide, "_settled", settled)]
+
+
 _append = Log.append
+_announce = HomeSide._announce
+_on_decision = PeerSide.on_decision
+_on_vote = HomeSide.on_vote
+_decide = HomeSide._decide
+_kept = PeerSide._kept
+_begin_epoch = HomeSide.begin_epoch
+_settled = PeerSide._settled
 _resolve = Log.resolve
 _unknown_ids = Ledger.unknown_ids
 _commit = Server.commit
@@ -133,6 +267,15 @@ MUTANTS: Final[dict[str, Callable[[], Patches]]] = {
     "forgotten ids taken as new": _trusts_every_id,
     "guard changes not replayed": _guards_not_replayed,
     "expiry not logged": _expires_without_a_record,
+    "told before durable": _tells_before_durable,
+    "double apply": _applies_twice,
+    "release in doubt": _releases_in_doubt,
+    "old votes counted": _counts_old_votes,
+    "failed ids are free": _failed_ids_are_free,
+    "ack before applied": _answers_before_applied,
+    "apply refused on a closed account": _refuses_to_apply,
+    "lost decision": _loses_decisions,
+    "settled in any order": _settles_in_any_order,
 }
 
 

@@ -9,6 +9,7 @@ from actors.errors import ActorError, ShardStopped
 from actors.metrics import EngineMetrics
 from actors.settings import Settings
 from actors.shard import Shard
+from engine.crossing.messages import Frame
 from engine.ledger import LedgerConfig
 from engine.record import chain_hash, decode
 from engine.shard_state import ShardState
@@ -44,7 +45,7 @@ class SimulatedShard(Shard):
         projector = SimulatedProjector(world.server, log.shard)
         super().__init__(
             log.shard, world.settings, database, log, state, projector.given(), recovered, clock,
-            _METRICS.shard(log.shard),
+            _METRICS.shard(log.shard), world.network,
         )  # fmt: skip
         self._lookups = SimulatedLookups(world.server)  # type: ignore[assignment]  # in its place
         self._world = world
@@ -92,6 +93,11 @@ class Incarnation:
             self._reply(order, refusal)
             return
         future.add_done_callback(partial(self._answered, order))
+
+    def hear(self, frame: Frame) -> None:
+        """Another shard has something to say."""
+        if self.shard is not None:
+            self.shard.hear(frame)
 
     def _answered(self, order: Order, future: "asyncio.Future[Any]") -> None:
         if future.cancelled():

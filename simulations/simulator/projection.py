@@ -90,7 +90,7 @@ class SimulatedProjector:
         """Have this called after every transaction."""
         self._advanced = callback
 
-    async def extend(self, records: Sequence[Record], _at_once: int) -> None:
+    async def extend(self, records: Sequence[Record], _at_once: int, _spread_s: float) -> None:
         """Project records. Raises ProjectionConflict if somebody else did."""
         await asyncio.sleep(self._server.faults.delay(self._server.faults.projection_s))
         if self._tables.lsn != self.lsn:
@@ -100,6 +100,9 @@ class SimulatedProjector:
             self._tables.take(record)
         self.lsn = self._tables.lsn
         self._advanced()
+
+    def hurry(self, _hurried: bool) -> None:
+        """It has no pace of its own."""
 
     async def flush(self) -> None:
         """Nothing is kept back."""

@@ -18,8 +18,10 @@ import structlog
 import xxhash
 
 from actors.messages import CreateAccounts, Message
-from engine.ids import account_id
+from engine.crossing.messages import Frame
+from engine.ids import account_id, bucket_of_account, bucket_of_id
 from engine.layout import CEILING_UNSET, FLOOR_UNSET, account_columns, ids_column
+from engine.placement import Placement
 from engine.shard_state import ShardState
 from persistence.log import Entry
 from simulations.simulator.auditor import Auditor
@@ -82,10 +84,23 @@ class Network:
                 target = world.rng.choice(world.incarnations[order.shard][-3:])
             self.deliver(target, target.receive, order)
 
+    def tell(self, shard: int, frame: Frame) -> None:
+        """A frame goes to a shard."""
+        world, faults = self._world, self._world.faults
+        for _ in range(2 if faults.strikes("message_doubled") else 1):
+            if not faults.strikes("message_dropped") and frame.sender not in self.cut:
+                world.server.later(self._delay(), self._hear, shard, frame)
+        if faults.strikes("message_echoed"):
+            world.server.later(2 * faults.long_delay(), self._hear, shard, frame)
+
+    def _hear(self, shard: int, frame: Frame) -> None:
+        target = self._world.current[shard]
+        self._arrive(target, target.hear, frame)
+
     def deliver(self, target: Incarnation, receive: Any, message: Any) -> None:
         """Something goes to a process."""
-        delay = self._delay()
-        self._world.loop.call_later(delay, self._arrive, target, receive, message)
+        server = self._world.server
+        server.later(self._delay(), self._arrive, target, receive, message)
 
     def reply(self, order: Order, answer: Any) -> None:
         """An answer goes to its client."""
@@ -111,13 +126,15 @@ class World:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.rng = random.Random(f"{plan.seed}/world")
-        self.shards = plan.shards or 1
+        drawn = self.rng.choice((1, 2, 2, 3))
+        self.shards = plan.shards or drawn
+        self.placement = Placement.even(self.shards)
         self.loop = SimulatedLoop()  # type: ignore[abstract]  # the rest is asked for by nobody
         self.faults = Faults(plan, self.shards)
         settings_rng = random.Random(f"{plan.seed}/settings")
         self.settings = settings_of(settings_rng.choice)
         self._config = config_of(self.settings)
-        self.auditor = Auditor(self.shards, self.empty_state)
+        self.auditor = Auditor(self.placement, self.empty_state)
         self.server = Server(self.loop, self.faults, self._committed)
         self.network = Network(self)
         self.clients_of: dict[int, Client] = {}
@@ -133,9 +150,9 @@ class World:
 
     # For all parts
 
-    def empty_state(self, _shard: int) -> ShardState:
+    def empty_state(self, shard: int) -> ShardState:
         """What a shard is that has seen nothing."""
-        return ShardState(TENANT, self._config)
+        return ShardState(TENANT, self._config, self.placement, shard)
 
     def time_ns(self) -> int:
         """The present, by a clock that is right."""
@@ -174,24 +191,30 @@ class World:
     # Orders
 
     def order(self, legs: list[Spec]) -> Order:
-        """Legs, to be sent as one batch."""
+        """Legs, to be sent as one batch to where the first is at home."""
         self._numbers += 1
-        return Order(self._numbers, 0, legs_message(legs), legs)
+        home = self.placement.shard(bucket_of_id(legs[0].id))
+        return Order(self._numbers, home, legs_message(legs), legs)
 
-    def order_to(self, _account: int, message: Message) -> Order:
+    def order_to(self, account: int, message: Message) -> Order:
         """Something about an account."""
         self._numbers += 1
-        return Order(self._numbers, 0, message, [])
+        return Order(self._numbers, self.placement.shard_of_account(account), message, [])
 
-    def leg_id(self, rng: random.Random, _debit: int) -> int:
-        """A new id for a leg."""
-        return fresh_id(rng, self.time_ns() // 1_000_000, 0)
+    def leg_id(self, rng: random.Random, bucket: int) -> int:
+        """A new id for what is at home in a bucket."""
+        return fresh_id(rng, self.time_ns() // 1_000_000, bucket)
 
-    def two_accounts(self, rng: random.Random) -> tuple[Account, Account]:
-        """Two different ones, of one asset."""
+    def two_accounts(self, rng: random.Random, near: int | None) -> tuple[Account, Account]:
+        """Two different ones, of one asset; the first on the shard of `near`, if that is given."""
         asset = rng.choice(ASSETS)
-        debit, credit = rng.sample([account for account in self.accounts if account.asset == asset], 2)
-        return debit, credit
+        some = [account for account in self.accounts if account.asset == asset]
+        if near is not None:
+            shard = self.placement.shard_of_account(near)
+            debit = rng.choice([one for one in some if self.placement.shard_of_account(one.id) == shard])
+        else:
+            debit = rng.choice(some)
+        return debit, rng.choice([one for one in some if one != debit])
 
     def _make_accounts(self) -> list[Account]:
         """Of each asset a platform's account without guards, one with a ceiling, and wallets."""
@@ -200,7 +223,8 @@ class World:
             for number in range(5):
                 floor = FLOOR_UNSET if number < 2 else 0
                 ceiling = 2_000 if number == 1 else CEILING_UNSET
-                id = account_id(number, TENANT, f"account {number}", asset)
+                bucket = self.placement.platform_buckets[number % self.shards] + number
+                id = account_id(bucket, TENANT, f"account {number}", asset)
                 accounts.append(Account(id, asset, floor, ceiling))
         return accounts
 
@@ -230,7 +254,8 @@ class World:
         for shard in range(self.shards):
             self.start(shard)
         outside = Process("clients")
-        count = self.plan.clients or self.rng.choice((2, 4, 8))
+        drawn = self.rng.choice((2, 4, 8))
+        count = self.plan.clients or drawn
         work = self._all_clients([Client(self, number) for number in range(count)])
         clients = self.loop.spawn(outside, work)
         incidents = self.faults.incidents
@@ -277,11 +302,15 @@ class World:
 
     def _is_resting(self, shard: int) -> bool:
         live = self.current[shard].shard
-        return live is not None and live.stopped is None and live.durable_lsn == live.state.lsn
+        if live is None or live.stopped is not None or live.durable_lsn != live.state.lsn:
+            return False
+        return live.state.crossings is None or live.state.crossings.idle
 
     def _serving(self, shard: int) -> ShardState:
         live = self.current[shard].shard
         assert live is not None
+        if live.feed.failure is not None:
+            raise Wrong("no bugs", f"the projection has stopped: {live.feed.failure!r}")
         return live.state
 
     async def _all_clients(self, clients: list[Client]) -> None:
@@ -290,7 +319,15 @@ class World:
         await asyncio.gather(*(client.live() for client in clients))
 
     async def _open_accounts(self, client: Client) -> None:
-        accounts = self.accounts
+        for shard in range(self.shards):
+            here = [one for one in self.accounts if self.placement.shard_of_account(one.id) == shard]
+            await self._open_on(client, here)
+        for account in self.guarded:
+            source = next(one for one in self.accounts if one.asset == account.asset and one.floor != 0)
+            id = self.leg_id(self.rng, bucket_of_account(source.id))
+            await client.ask(self.order([Spec(id, source.id, account.id, FUNDS, account.asset)]))
+
+    async def _open_on(self, client: Client, accounts: list[Account]) -> None:
         columns = account_columns(
             len(accounts),
             id=ids_column([account.id for account in accounts]),
@@ -299,11 +336,7 @@ class World:
             floor=[account.floor for account in accounts],
             ceiling=[account.ceiling for account in accounts],
         )
-        await client.ask(self.order_to(0, CreateAccounts(columns, [""] * len(accounts))))
-        for account in self.guarded:
-            source = next(one for one in accounts if one.asset == account.asset and one.floor != 0)
-            spec = Spec(self.leg_id(self.rng, source.id), source.id, account.id, FUNDS, account.asset)
-            await client.ask(self.order([spec]))
+        await client.ask(self.order_to(accounts[0].id, CreateAccounts(columns, [""] * len(accounts))))
 
     # What happens to shards
 
