@@ -9,19 +9,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-import msgspec
 import numpy as np
 
 from actors.commit import CommitPipeline
 from actors.turn import Turn
-from engine.crossing.common import column_of, wide
 from engine.crossing.effects import Effects
 from engine.crossing.home import HomeSide
-from engine.crossing.localising import part_id
-from engine.crossing.messages import Decide, Name, Vote
+from engine.crossing.messages import Decide, Name
 from engine.crossing.peer import PeerSide
 from engine.crossing.tables import Tables
-from engine.facts import DecidedFact
 from engine.layout import AccountFlag, leg_columns
 from engine.ledger import Ledger
 from engine.record import chain_hash
@@ -168,33 +164,6 @@ def _releases_in_doubt() -> Patches:
     return [(PeerSide, "ask", ask)]
 
 
-def _counts_old_votes() -> Patches:
-    """A vote counts for the crossing of its number, whatever its epoch."""
-
-    def on_vote(self: HomeSide, sender: int, vote: Vote, effects: Effects, now: int) -> None:
-        for name in self._open:
-            if name.counter == vote.name.counter:
-                vote = vote._replace(name=name)
-                break
-        one = self._open.get(vote.name)
-        if one is not None and sender in one.asked and len(vote.status) == len(one.asked[sender]):
-            _on_vote(self, sender, vote, effects, now)
-
-    return [(HomeSide, "on_vote", on_vote)]
-
-
-def _failed_ids_are_free() -> Patches:
-    """An id that failed may be used again before its shard has heard that it did."""
-
-    def announce(self: HomeSide, name: Name, fact: DecidedFact, *rest: Any) -> None:
-        burnt = b"".join(fact.burnt)
-        if burnt and fact.ids.endswith(burnt):
-            fact = msgspec.structs.replace(fact, ids=fact.ids[: -len(burnt)])
-        _announce(self, name, fact, *rest)
-
-    return [(HomeSide, "_announce", announce)]
-
-
 def _answers_before_applied() -> Patches:
     """A home answers once it has decided."""
 
@@ -230,29 +199,11 @@ def _loses_decisions() -> Patches:
     return [(HomeSide, "begin_epoch", begin_epoch)]
 
 
-def _settles_in_any_order() -> Patches:
-    """A peer settles its half of a hold as it hears of it, not in the order of its home."""
-
-    def settled(self: PeerSide, told: Any) -> Any:
-        held = told.timestamp.copy()
-        for place in range(len(held)):
-            pending = part_id(wide(told.pending_id, place), self._common.bucket)
-            found = self._common.ledger.find_holds(column_of(pending))
-            if len(found):
-                held[place] = found[0]["held"]
-        return _settled(self, told._replace(timestamp=held))
-
-    return [(PeerSide, "_settled", settled)]
-
-
 _append = Log.append
-_announce = HomeSide._announce
 _on_decision = PeerSide.on_decision
-_on_vote = HomeSide.on_vote
 _decide = HomeSide._decide
 _kept = PeerSide._kept
 _begin_epoch = HomeSide.begin_epoch
-_settled = PeerSide._settled
 _resolve = Log.resolve
 _unknown_ids = Ledger.unknown_ids
 _commit = Server.commit
@@ -270,12 +221,9 @@ MUTANTS: Final[dict[str, Callable[[], Patches]]] = {
     "told before durable": _tells_before_durable,
     "double apply": _applies_twice,
     "release in doubt": _releases_in_doubt,
-    "old votes counted": _counts_old_votes,
-    "failed ids are free": _failed_ids_are_free,
     "ack before applied": _answers_before_applied,
     "apply refused on a closed account": _refuses_to_apply,
     "lost decision": _loses_decisions,
-    "settled in any order": _settles_in_any_order,
 }
 
 
