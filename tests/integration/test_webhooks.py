@@ -1,10 +1,12 @@
 """Webhooks as receivers meet them: signed, in order for each account, until they are taken."""
 
 import json
+import signal
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -14,7 +16,9 @@ import pytest
 from actors.settings import Settings
 from gateway.webhooks.settings import WebhookSettings
 from gateway.webhooks.signatures import secret_of, verify
+from persistence.database import Database
 from simulations.receiver import CUT, HANG, Message, Receiver, Reply
+from tests.faults.served import Nursery
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id
 
@@ -32,6 +36,7 @@ QUICK: Final = WebhookSettings(
     restart_s=0.1,
 )
 TAKE: Final = Reply()
+KILLS: Final = 2
 
 
 class Inbox:
@@ -57,6 +62,10 @@ class Inbox:
         """Until something holds of what has come."""
         with self._changed:
             assert self._changed.wait_for(condition, BOUND_S), (len(self.messages), len(self.taken))
+
+    def has(self, count: int) -> bool:
+        """Whether so many different legs were taken."""
+        return len(self.amounts) >= count
 
     @property
     def amounts(self) -> list[int]:
@@ -225,6 +234,33 @@ def test_nothing_is_lost_when_the_gateway_goes(spare_databases: Any) -> None:
     assert len(inbox.messages) == seen + 1, "what was taken is not sent again"
     for third_of in range(3):
         amounts = [amount for amount in inbox.amounts if amount % 3 == third_of and amount < 1_000]
+        assert amounts == sorted(amounts)
+
+
+async def test_nothing_is_lost_when_the_process_is_killed(database: Database) -> None:
+    """Each event comes, and an account's in order, whatever was on its way."""
+    random = Random(7)
+    inbox = Inbox(lambda _: random.choice([TAKE, TAKE, TAKE, Reply(500), Reply(after_s=0.02)]))
+    quick = {**msgspec.to_builtins(QUICK), "lease_s": 0.5}
+    variables = {f"TESSERA_WEBHOOK_{name.upper()}": str(value) for name, value in quick.items()}
+    made: list[tuple[str, str]] = []
+    with Receiver(inbox) as receiver:
+        async with Nursery.opened(database.dsn, **variables) as nursery:
+            for life in range(KILLS + 1):
+                await nursery.serve()
+                with Client(base_url=nursery.url, timeout=60) as http:
+                    if not made:
+                        assert http.post("/v1/things", json={"kind": "asset", "code": "GBP"}).is_success
+                        made = pairs(http, 4)
+                        hook(http, receiver.url, filter=legs_of(*(debit for debit, _ in made)))
+                    for amount in range(40 * life + 1, 40 * life + 41):
+                        pay(http, *made[amount % 4], amount)
+                if life < KILLS:
+                    inbox.wait(partial(inbox.has, 40 * life + 15))
+                    await nursery.end(signal.SIGKILL)
+            inbox.wait(partial(inbox.has, 40 * (KILLS + 1)))
+    for account in range(4):
+        amounts = [amount for amount in inbox.amounts if amount % 4 == account]
         assert amounts == sorted(amounts)
 
 
