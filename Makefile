@@ -39,7 +39,8 @@ test: setup  ## Run all tests
 FUZZ_REQUESTS ?= 20000
 FUZZ_SEED ?= 1
 fuzz: setup  ## Hold the gateway to its OpenAPI document with 20,000 requests (FUZZ_REQUESTS), all checks, stateful
-	$(BIN)/python -m pytest tests/integration/test_openapi_fuzz.py -s --timeout 0 \
+	$(BIN)/python -m pytest tests/unit/test_decoder_fuzz.py tests/integration/test_raw_bytes.py \
+		tests/integration/test_openapi_fuzz.py -s --timeout 0 \
 		--fuzz-requests $(FUZZ_REQUESTS) --fuzz-seed $(FUZZ_SEED)
 
 check: setup  ## Everything CI runs: format, lint, types, import contracts, tests

@@ -306,7 +306,7 @@ def handle(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
     """Send `exc` as a problem. An exception nobody foresaw is logged with its stack and answered with 500."""
     problem = problem_of(_as_sent(exc, request) if isinstance(exc, ValidationException) else exc)
     headers = problem.headers
-    log_failure(exc, problem, request.method, request.url.path)
+    log_failure(exc, problem, request.method, request.scope["path"])
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {**headers, "Allow": ", ".join(sorted(methods_of(request)))}
     return Response(
@@ -341,7 +341,7 @@ def log_failure(exc: Exception, problem: Problem, method: str, path: str) -> Non
 
 def methods_of(request: Request[Any, Any, Any]) -> set[str]:
     """What the path of a request would have taken: the methods of the routes that say most about it."""
-    parts = request.url.path.rstrip("/").split("/")
+    parts = request.scope["path"].rstrip("/").split("/")
     methods: dict[tuple[bool, ...], set[str]] = {}
     for route in request.app.routes:
         template = route.path_format.split("/")
