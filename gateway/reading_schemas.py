@@ -18,6 +18,8 @@ from gateway.schemas import (
     Next,
     PartyView,
     Reference,
+    Relations,
+    TrustScore,
     Version,
 )
 from gateway.wire import Amount, Instant
@@ -200,10 +202,12 @@ class FoundParties(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartyPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to change about a Party. What is left out stays; a profile is replaced as a whole."""
+    """What to change about a Party. What is left out stays; profile and relations are replaced as a whole."""
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
     profile: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    trust: TrustScore | msgspec.UnsetType | None = msgspec.UNSET
+    relations: Relations | msgspec.UnsetType = msgspec.UNSET
     if_version: Version = 0
 
 

@@ -51,12 +51,33 @@ Version = Annotated[int, Meta(ge=0, le=2**63 - 1, description="0 = whatever it i
 # Parties and Things
 
 
+RELATIONS_MAX: Final = 256
+PARTS_MAX: Final = 256
+TrustScore = Annotated[int, Meta(ge=0, le=100)]
+Trust = Annotated[
+    TrustScore | None, Meta(description="From 0, none, to 100, full; null: nobody said.", examples=[80])
+]
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Relation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a Party is to another one."""
+
+    kind: Annotated[Label, Meta(description="A word of your own.", examples=["employee_of"])]
+    party: Annotated[UUID, Meta(description="The other one.")]
+
+
+Relations = Annotated[list[Relation], Meta(max_length=RELATIONS_MAX)]
+
+
 class PartyDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A Party to create."""
 
     kind: PartyKind
     name: Name = ""
     profile: dict[str, Any] = {}
+    trust: Trust = None
+    relations: Relations = []
     id: UUID | None = None
 
 
@@ -67,6 +88,8 @@ class PartyView(msgspec.Struct, frozen=True, kw_only=True):
     kind: PartyKind
     name: str
     profile: dict[str, Any]
+    trust: Annotated[Trust, Meta(description="Shown to nobody who is bound to a Party.")]
+    relations: list[Relation]
     version: int
 
 
@@ -77,6 +100,46 @@ class PartyPage(msgspec.Struct, frozen=True, kw_only=True):
     next: Next = None
 
 
+Positive = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+
+
+class Right(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What whoever has a Thing may do with it: how often, for how long, and whether it may be passed on."""
+
+    name: Annotated[Label, Meta(description="A word of your own.", examples=["stream"])]
+    uses: Annotated[Positive | None, Meta(description="How often; null: no limit.")] = None
+    term_s: Annotated[Positive | None, Meta(description="Seconds; null: for ever.")] = None
+    transferable: bool = False
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the use of a Thing is measured: in units of another Thing, so many of them included."""
+
+    unit: Annotated[AssetCode, Meta(description="Code of the Thing that is counted.", examples=["KWH"])]
+    included: Annotated[Amount | None, Meta(description="How much is not counted; null: none.")] = None
+    period: Annotated[
+        Literal["once", "day", "month", "year"], Meta(description="For which the included ones are.")
+    ] = "once"
+
+
+class BundlePart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Thing that comes with a bundle, and how many of it, in its minor units."""
+
+    thing: AssetCode
+    quantity: Positive = 1
+
+
+Rights = Annotated[list[Right], Meta(max_length=PARTS_MAX)]
+Bundle = Annotated[list[BundlePart], Meta(max_length=PARTS_MAX)]
+Options = Annotated[
+    dict[Label, Annotated[str, Meta(max_length=64)]],
+    Meta(max_length=64, description="What makes the variant.", examples=[{"size": "M"}]),
+]
+VariantOf = Annotated[
+    AssetCode | None, Meta(description="Code of the Thing that it is a variant of.", examples=["shirt"])
+]
+
+
 class ThingDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A Thing to create. `exponent` is the number of decimals of its minor unit and never changes."""
 
@@ -85,6 +148,11 @@ class ThingDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     exponent: Annotated[int, Meta(ge=0, le=18, examples=[2])] = 0
     name: Name = ""
     attrs: dict[str, Any] = {}
+    rights: Rights = []
+    meter: Meter | None = None
+    variant_of: VariantOf = None
+    options: Options = {}
+    bundle: Bundle = []
     id: UUID | None = None
 
 
@@ -98,6 +166,11 @@ class ThingView(msgspec.Struct, frozen=True, kw_only=True):
     exponent: int
     name: str
     attrs: dict[str, Any]
+    rights: list[Right]
+    meter: Meter | None
+    variant_of: VariantOf
+    options: dict[str, str]
+    bundle: list[BundlePart]
 
 
 class ThingPage(msgspec.Struct, frozen=True, kw_only=True):

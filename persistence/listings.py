@@ -133,12 +133,18 @@ class Listings:
         *,
         kind: str = "",
         name: str | None = None,
+        related: str | None = None,
+        trust_min: int | None = None,
         newest_first: bool = False,
     ) -> Page[PartyView]:
-        """Parties in order of id, of one kind or name if these are given."""
+        """Parties in order of id, of one kind or name if these are given. `related` is JSON that their
+        relations have to hold."""
         check_limit(limit)
         (after,) = parse_cursor(cursor, (parse_id,), (ID_MAX if newest_first else 0,))
-        parameters = {"after": UUID(int=after), "kind": kind or None, "name": name, "limit": limit + 1}
+        parameters = {
+            **{"after": UUID(int=after), "kind": kind or None, "name": name, "limit": limit + 1},
+            **{"related": related, "trust_min": trust_min},
+        }
         statement = _SQL["newest_parties" if newest_first else "oldest_parties"]
         parties = [party_view(row) for row in await self._pool.fetch(statement, parameters)]
         return page(parties, limit, lambda last: format_id(last.id))
@@ -150,12 +156,18 @@ class Listings:
         *,
         kind: str = "",
         prefix: str = "",
+        variant_of: str | None = None,
+        part: str | None = None,
         newest_first: bool = False,
     ) -> Page[ThingView]:
-        """Things in order of their asset number, of one kind or with codes that start so if that is given."""
+        """Things in order of their asset number, of one kind or with codes that start so if that is given.
+        `part` is JSON that their bundles have to hold."""
         check_limit(limit)
         (after,) = parse_cursor(cursor, (_parse_asset,), (TIME_MAX if newest_first else 0,))
-        parameters = {"after": after, "kind": kind or None, "prefix": prefix or None, "limit": limit + 1}
+        parameters = {
+            **{"after": after, "kind": kind or None, "prefix": prefix or None, "limit": limit + 1},
+            **{"variant_of": variant_of, "part": part},
+        }
         statement = _SQL["newest_things" if newest_first else "oldest_things"]
         things = [thing_view(row) for row in await self._pool.fetch(statement, parameters)]
         return page(things, limit, lambda last: str(last.asset))

@@ -175,11 +175,15 @@ def change_party(id: UUID | str, patch: PartyPatch) -> Call[PartyView]:
 
 
 def parties(
-    *, kind: PartyKind | None = None, name: str | None = None, order: str | None = None,
+    *, kind: PartyKind | None = None, name: str | None = None, related_to: UUID | str | None = None,
+    relation: str | None = None, trust_min: int | None = None, order: str | None = None,
     limit: int | None = None,
 ) -> Listing[PartyView]:  # fmt: skip
     """Parties, those that fit."""
-    return _list("/v1/parties", PartyView, kind=kind, name=name, order=order, limit=limit)
+    return _list(
+        "/v1/parties", PartyView, kind=kind, name=name, related_to=related_to, relation=relation,
+        trust_min=trust_min, order=order, limit=limit,
+    )  # fmt: skip
 
 
 def look_up_parties(ids: Sequence[UUID]) -> Call[FoundParties]:
@@ -201,11 +205,14 @@ def thing(code: str) -> Call[ThingView]:
 
 
 def things(
-    *, kind: ThingKind | None = None, prefix: str | None = None, order: str | None = None,
-    limit: int | None = None,
+    *, kind: ThingKind | None = None, prefix: str | None = None, variant_of: str | None = None,
+    part: str | None = None, order: str | None = None, limit: int | None = None,
 ) -> Listing[ThingView]:  # fmt: skip
     """Things, those that fit."""
-    return _list("/v1/things", ThingView, kind=kind, prefix=prefix, order=order, limit=limit)
+    return _list(
+        "/v1/things", ThingView, kind=kind, prefix=prefix, variant_of=variant_of, part=part, order=order,
+        limit=limit,
+    )  # fmt: skip
 
 
 # Accounts

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.events.filters import EventType
-from gateway.schemas import LineView
+from gateway.schemas import BundlePart, LineView, Meter, Relation, Right
 from gateway.wire import Amount, Balance, Instant, Unsigned64
 
 
@@ -18,6 +18,7 @@ class PartyEvent(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     name: str
     profile: dict[str, Any]
+    relations: list[Relation]
     version: int
 
 
@@ -31,6 +32,11 @@ class ThingEvent(msgspec.Struct, frozen=True, kw_only=True):
     exponent: int
     name: str
     attrs: dict[str, Any]
+    rights: list[Right]
+    meter: Meter | None
+    variant_of: str | None
+    options: dict[str, str]
+    bundle: list[BundlePart]
 
 
 class AccountEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from actors.runtime import Engine
 from engine.facts import NO_ID, LineFacts, MoveFact, PartyFact, ThingFact
 from engine.layout import CEILING_UNSET, FLOOR_UNSET, LEG_FACT, AccountFlag, LegFlag
+from gateway.descriptions import described, free_part, relations_in
 from gateway.events.filters import LEG_TYPES, EventType, leg_types
 from gateway.events.positions import Position
 from gateway.events.record_events import Indexes, RecordEvents, move_type, party_type
@@ -126,15 +127,18 @@ class _Teller:
     def _directory(self, fact: PartyFact | ThingFact) -> "_Made":
         data: PartyEvent | ThingEvent
         if isinstance(fact, PartyFact):
+            profile = _document(fact.profile)
             kind = party_type(fact)
             data = PartyEvent(
                 id=UUID(bytes=fact.id),
                 kind=fact.kind,
                 name=fact.name,
-                profile=_document(fact.profile),
+                profile=free_part(profile),
+                relations=relations_in(profile),
                 version=fact.version,
             )
         else:
+            attributes = _document(fact.attrs)
             kind = EventType.THING_CREATED
             data = ThingEvent(
                 id=UUID(bytes=fact.id),
@@ -143,7 +147,8 @@ class _Teller:
                 asset=fact.asset,
                 exponent=fact.exponent,
                 name=fact.name,
-                attrs=_document(fact.attrs),
+                attrs=free_part(attributes),
+                **described(attributes),
             )
         return _Made(kind, fact.timestamp, data, (fact.id,))
 

@@ -1,6 +1,6 @@
 """Parties: whoever exchanges."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,15 @@ from actors.runtime import Engine
 from engine.commands import CreateParty, Refusal, UpdateParty
 from engine.entities import PartyKind
 from gateway.cursors import seal, unseal
+from gateway.descriptions import (
+    TRUST,
+    check_relations,
+    free_part,
+    party_view,
+    profile_of,
+    related,
+    relations_in,
+)
 from gateway.idempotency import IdempotencyKey, request_id
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.preconditions import IfMatch, expecting, tag_of
@@ -38,8 +47,11 @@ from persistence import views
 PATH: Final = "/v1/parties"
 PATCH_ATTEMPTS_MAX: Final = 5
 """How often a change is tried again because the Party changed meanwhile."""
-DRAFT: Final = {"kind": "person", "name": "Alice", "profile": {"country": "GB"}}
-VIEW: Final = {"id": "019aa0c2-7c00-7000-8000-00000000a11c", **DRAFT, "version": 1}
+DRAFT: Final = {"kind": "person", "name": "Alice", "profile": {"country": "GB"}, "trust": 80}
+EMPLOYED: Final = {"kind": "employee_of", "party": "019aa0c2-7c00-7000-8000-000000000b0b"}
+VIEW: Final = {
+    "id": "019aa0c2-7c00-7000-8000-00000000a11c", **DRAFT, "relations": [EMPLOYED], "version": 1
+}  # fmt: skip
 
 
 @post(
@@ -53,7 +65,13 @@ VIEW: Final = {"id": "019aa0c2-7c00-7000-8000-00000000a11c", **DRAFT, "version":
         VIEW,
         status=201,
         repeated=True,
-        refusals=("malformed_json", "exists_with_different_content", "invalid_field", "unknown_field"),
+        refusals=(
+            "malformed_json",
+            "exists_with_different_content",
+            "party_not_found",
+            "invalid_field",
+            "unknown_field",
+        ),
     ),
 )
 async def create_party(
@@ -63,17 +81,13 @@ async def create_party(
 ) -> Answer[PartyView]:
     """Give `id`, a UUIDv7, or an `Idempotency-Key`, to be able to repeat the request."""
     id = await request_id(engine, key, f"POST {PATH}", data, data.id, lambda: new_id(engine))
-    command = CreateParty(id=id, kind=data.kind, name=data.name, profile=data.profile)
+    profile = profile_of(data.profile, data.trust, data.relations)
+    await check_relations(engine, data.relations)
+    command = CreateParty(id=id, kind=data.kind, name=data.name, profile=profile)
     [answer] = await engine.create_parties([command])
     if not answer.accepted:
         raise refusal(answer.code, answer.message)
-    content = PartyView(
-        id=UUID(int=answer.id),
-        kind=data.kind,
-        name=data.name,
-        profile=data.profile,
-        version=answer.version,
-    )
+    content = party_view(UUID(int=answer.id), data.kind, data.name, profile, answer.version)
     return written(content, answer.lsn, created=True, replayed=answer.replayed, version=answer.version)
 
 
@@ -101,7 +115,14 @@ async def read_party(party_id: IdInPath, engine: EngineOf, wait_lsn: WaitLsn = N
     responses=answers(
         PartyView,
         {**VIEW, "version": 2},
-        refusals=("malformed_json", "not_found", "party_version_differs", "invalid_field", "unknown_field"),
+        refusals=(
+            "malformed_json",
+            "not_found",
+            "party_not_found",
+            "party_version_differs",
+            "invalid_field",
+            "unknown_field",
+        ),
         conditional=True,
     ),
 )
@@ -113,11 +134,22 @@ async def change_party(
     if_match: IfMatch = None,
 ) -> Answer[PartyView]:
     """What is left out stays. What is so already is not written again, and leaves the version as it is."""
+    if not isinstance(data.relations, msgspec.UnsetType):
+        await check_relations(engine, data.relations)
     with expecting(if_match, data.if_version) as version:
         request = await request_id(
             engine, key, f"PATCH {PATH}/{party_id}", data, None, lambda: new_id_like(party_id.int)
         )
         return await _change(engine, party_id, data, version, request if key is not None else 0)
+
+
+def _changed(document: dict[str, Any], data: PartyPatch) -> dict[str, Any]:
+    """A Party's document with what is to be changed."""
+    return profile_of(
+        free_part(document) if isinstance(data.profile, msgspec.UnsetType) else data.profile,
+        document.get(TRUST) if isinstance(data.trust, msgspec.UnsetType) else data.trust,
+        relations_in(document) if isinstance(data.relations, msgspec.UnsetType) else data.relations,
+    )
 
 
 async def _change(
@@ -129,21 +161,17 @@ async def _change(
         if not found:
             raise NotFound("Party", str(party_id))
         now = found[0]
+        profile = _changed(now.profile, data)
         command = UpdateParty(
             id=now.id,
             name=now.name if isinstance(data.name, msgspec.UnsetType) else data.name,
-            profile=now.profile if isinstance(data.profile, msgspec.UnsetType) else data.profile,
+            profile=profile,
             if_version=if_version or now.version,
         )
         answer = await engine.change_party(command, request)
         if answer.accepted:
-            content = PartyView(
-                id=party_id,
-                kind=PartyKind(now.kind),
-                name=command.name,
-                profile=command.profile,
-                version=answer.version,
-            )
+            kind = PartyKind(now.kind)
+            content = party_view(party_id, kind, command.name, profile, answer.version)
             return written(
                 content, answer.lsn, created=False, replayed=bool(request) and answer.replayed,
                 version=answer.version,
@@ -167,17 +195,34 @@ async def list_parties(
     engine: EngineOf,
     kind: Annotated[PartyKind | None, QueryParameter(description="Only Parties of this kind.")] = None,
     name: Annotated[str | None, QueryParameter(description="Exactly this name.")] = None,
+    related_to: Annotated[
+        UUID | None, QueryParameter(description="Only Parties with a relation to this one.")
+    ] = None,
+    relation: Annotated[
+        str | None, QueryParameter(min_length=1, description="Only Parties with a relation of this kind.")
+    ] = None,
+    trust_min: Annotated[
+        int | None, QueryParameter(ge=0, le=100, description="Only Parties that are trusted so much or more.")
+    ] = None,
     order: Order = "oldest",
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
     wait_lsn: WaitLsn = None,
 ) -> Answer[PartyPage]:
     """In order of their ids, which for ids that the server made is roughly the order of creation."""
-    path = listing(PATH, kind=kind, name=name, order=order)
+    path = listing(
+        PATH, kind=kind, name=name, related_to=related_to, relation=relation, trust_min=trust_min, order=order
+    )
     start = unseal(path, cursor)
     await read_after(engine, wait_lsn)
     page = await engine.queries.all_parties(
-        limit, start, kind=kind or "", name=name, newest_first=order == "newest"
+        limit,
+        start,
+        kind=kind or "",
+        name=name,
+        related=related(related_to, relation),
+        trust_min=trust_min,
+        newest_first=order == "newest",
     )
     return Answer(PartyPage(items=[_view(party) for party in page.items], next=seal(path, page.cursor)))
 
@@ -206,13 +251,7 @@ async def look_up_parties(
 
 
 def _view(party: views.PartyView) -> PartyView:
-    return PartyView(
-        id=UUID(int=party.id),
-        kind=PartyKind(party.kind),
-        name=party.name,
-        profile=party.profile,
-        version=party.version,
-    )
+    return party_view(UUID(int=party.id), PartyKind(party.kind), party.name, party.profile, party.version)
 
 
 handlers: Final = (create_party, read_party, change_party, list_parties, look_up_parties)

@@ -38,7 +38,7 @@ def time_range(
     return start or 0, TIME_MAX if end is None else end
 
 
-async def asset_number(engine: Engine, code: str | None) -> int:
+async def asset_number(engine: Engine, code: str | None, where: str = "asset") -> int:
     """The number of an asset that a filter names, 0 for none. Raises Problem."""
     if code is None:
         return 0
@@ -46,7 +46,7 @@ async def asset_number(engine: Engine, code: str | None) -> int:
     try:
         return engine.asset_number(code)
     except InvalidRequest as exc:
-        raise gateway_problem("invalid_parameter", f"asset: {exc.problem}.", "asset", exc.accepted) from exc
+        raise gateway_problem("invalid_parameter", f"{where}: {exc.problem}.", where, exc.accepted) from exc
 
 
 def class_code(letter: str | None) -> int:

@@ -24,6 +24,7 @@ from engine.commands import MoveAnswer, MoveCommand, MovePreview, Refusal
 from engine.ids import format_id
 from engine.layout import ids_list
 from engine.open_holds import HoldFilter, HoldPage
+from gateway.descriptions import without_trust
 from gateway.problems import Problem, gateway_problem, refusal
 from gateway.security.principals import Principal
 from persistence.queries import Queries
@@ -266,8 +267,9 @@ class QueriesOfOneParty:
         return await self._queries.reversals([move for move in moves if move in own])
 
     async def parties(self, ids: Sequence[int]) -> Any:
-        """The Party, if it is among these."""
-        return await self._queries.parties([id for id in ids if id == self._party])
+        """The Party, if it is among these, without what others think of it."""
+        found = await self._queries.parties([id for id in ids if id == self._party])
+        return [msgspec.structs.replace(party, profile=without_trust(party.profile)) for party in found]
 
     async def things(self, ids: Sequence[int]) -> Any:
         """Things, which are everybody's."""

@@ -176,6 +176,9 @@ from party
 where id > %(after)s
   and (%(kind)s::text is null or kind = %(kind)s)
   and (%(name)s::text is null or name = %(name)s)
+  and (%(related)s::jsonb is null
+       or (profile ? 'tessera:relations' and profile -> 'tessera:relations' @> %(related)s::jsonb))
+  and (%(trust_min)s::int4 is null or (profile -> 'tessera:trust')::int4 >= %(trust_min)s)
 order by id
 limit %(limit)s;
 
@@ -186,6 +189,9 @@ from party
 where id < %(after)s
   and (%(kind)s::text is null or kind = %(kind)s)
   and (%(name)s::text is null or name = %(name)s)
+  and (%(related)s::jsonb is null
+       or (profile ? 'tessera:relations' and profile -> 'tessera:relations' @> %(related)s::jsonb))
+  and (%(trust_min)s::int4 is null or (profile -> 'tessera:trust')::int4 >= %(trust_min)s)
 order by id desc
 limit %(limit)s;
 
@@ -196,6 +202,8 @@ from thing
 where asset > %(after)s
   and (%(kind)s::text is null or kind = %(kind)s)
   and (%(prefix)s::text is null or starts_with(code, %(prefix)s))
+  and (%(variant_of)s::text is null or attrs ->> 'tessera:variant_of' = %(variant_of)s)
+  and (%(part)s::jsonb is null or attrs -> 'tessera:bundle' @> %(part)s::jsonb)
 order by asset
 limit %(limit)s;
 
@@ -206,5 +214,7 @@ from thing
 where asset < %(after)s
   and (%(kind)s::text is null or kind = %(kind)s)
   and (%(prefix)s::text is null or starts_with(code, %(prefix)s))
+  and (%(variant_of)s::text is null or attrs ->> 'tessera:variant_of' = %(variant_of)s)
+  and (%(part)s::jsonb is null or attrs -> 'tessera:bundle' @> %(part)s::jsonb)
 order by asset desc
 limit %(limit)s;
