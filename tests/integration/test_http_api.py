@@ -63,7 +63,7 @@ def test_party_is_created_once_and_read_back(http: Client) -> None:
     draft = {"id": fresh_id(), "kind": "org", "name": "Kew Gardens", "profile": {"country": "GB", "vat": 1}}
     created = http.post("/v1/parties", json=draft)
     assert created.status_code == 201
-    assert created.json() == {**draft, "version": 1}
+    assert created.json() == {**draft, "trust": None, "relations": [], "version": 1}
     assert int(created.headers["Tessera-Lsn"]) > 0
     assert "Idempotent-Replayed" not in created.headers
 
