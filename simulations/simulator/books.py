@@ -202,6 +202,10 @@ class Books:
                 happened.append(leg)
         for _, _, row in steps:
             self._guard(row)
+        for leg in happened if decided else ():
+            debit = self.accounts[leg.debit]
+            if debit.now.above_floor < debit.least_floor:
+                raise Wrong("guards", f"record {self.lsn} leaves account {debit.id:032x} below its floor")
         return happened
 
     def _pairs_of(self, fact: Any) -> int | None:
@@ -269,10 +273,10 @@ class Books:
         else:
             of_debit = debit.now._replace(debits_posted=debit.now.debits_posted + leg.amount)
             of_credit = credit.now._replace(credits_posted=credit.now.credits_posted + leg.amount)
-        floor = debit.least_floor if self._reserved else of_debit.floor
-        if leg.amount and of_debit.above_floor < floor:
+        # What a chain over several shards needs was set aside for it as a whole.
+        if leg.amount and of_debit.above_floor < of_debit.floor and not self._reserved:
             raise Wrong("guards", f"leg {leg.id:032x} takes account {debit.id:032x} below its floor")
-        if leg.amount and of_credit.below_ceiling > of_credit.ceiling:
+        if leg.amount and of_credit.below_ceiling > of_credit.ceiling and not self._reserved:
             raise Wrong("guards", f"leg {leg.id:032x} takes account {credit.id:032x} above its ceiling")
         debit.put(leg.stamp, of_debit)
         credit.put(leg.stamp, of_credit)
