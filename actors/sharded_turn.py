@@ -246,7 +246,7 @@ class ShardedTurn(Turn):
         open.left -= 1
         if open.left:
             return
-        self._unfinished.answers.discard(open)
+        self._unfinished.answers.pop(open, None)
         if isinstance(open, OpenMoves):
             self._answers.append((open.letter, open.answers))
         elif isinstance(open, OpenLegs):
@@ -304,7 +304,7 @@ class ShardedTurn(Turn):
 
     def _open_legs(self, letter: Letter, left: int) -> OpenLegs:
         open = self._opened[letter.answer] = OpenLegs(letter, left)
-        self._unfinished.answers.add(open)
+        self._unfinished.answers[open] = None
         return open
 
     def _accounts_of(self, letter: Letter) -> AccountColumns:
@@ -354,7 +354,7 @@ class ShardedTurn(Turn):
         commands: list[MoveCommand] = letter.message.commands
         loaded = await self._loaded(commands)
         open = OpenMoves(letter)
-        self._unfinished.answers.add(open)
+        self._unfinished.answers[open] = None
         for at, command in enumerate(commands):
             await self._submit_one(Parked(open, at, command), loaded)
 

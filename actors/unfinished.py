@@ -71,7 +71,7 @@ class Unfinished:
 
     def __init__(self) -> None:
         self.parked: deque[Parked] = deque()  # in order of arrival
-        self.answers: set[OpenAnswer] = set()  # not complete
+        self.answers: dict[OpenAnswer, None] = {}  # not complete, in order
         self.questions = 0  # how often the catalogue was asked for
         self.asked_at = 0  # ns; 0 = no question is open
 

@@ -1,6 +1,9 @@
 """Fixtures that all layers share; each lives in a file named after what it provides."""
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 
 pytest_plugins = ("tests.fixtures_postgres",)
 
@@ -12,3 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fuzz-requests", type=int, default=0, help="fuzz deeply, with at least so many requests"
     )
     group.addoption("--fuzz-seed", type=int, default=1, help="the seed of the first run")
+
+
+@pytest.fixture(autouse=True)
+def log_lines_as_before() -> Iterator[None]:
+    """A command that is run in this process says where log lines go: only until the end of its test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
