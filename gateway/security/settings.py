@@ -1,11 +1,12 @@
 """What an operator decides about security, in one immutable object. The environment is read here and nowhere
 else: `TESSERA_<NAME>` for each field."""
 
-import os
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+
+from gateway.environment import from_environment
 
 ENVIRONMENT_PREFIX: Final = "TESSERA_"
 RATE_MAX: Final = 1_000_000
@@ -38,13 +39,4 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         cls, environment: Mapping[str, str] | None = None, **given: Any
     ) -> "SecuritySettings":
         """The given settings, and the environment's for those that are None. Raises ValueError."""
-        source = os.environ if environment is None else environment
-        chosen = {name: value for name, value in given.items() if value is not None}
-        for field in msgspec.structs.fields(cls):
-            variable = ENVIRONMENT_PREFIX + field.name.upper()
-            if field.name not in chosen and source.get(variable):
-                try:
-                    chosen[field.name] = msgspec.convert(source[variable], field.type, strict=False)
-                except msgspec.ValidationError as exc:
-                    raise ValueError(f"{variable}: {exc}") from exc
-        return cls(**chosen)
+        return from_environment(cls, ENVIRONMENT_PREFIX, environment, given)

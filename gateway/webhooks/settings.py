@@ -1,12 +1,13 @@
 """How webhooks are delivered, in one immutable object. The environment is read here and nowhere else:
 `TESSERA_WEBHOOK_<NAME>` for each field."""
 
-import os
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+
+from gateway.environment import from_environment
 
 NANOSECONDS: Final = 1_000_000_000
 ENVIRONMENT_PREFIX: Final = "TESSERA_WEBHOOK_"
@@ -45,16 +46,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         cls, environment: Mapping[str, str] | None = None, **given: Any
     ) -> "WebhookSettings":
         """The given settings, and the environment's for those that are None. Raises ValueError."""
-        source = os.environ if environment is None else environment
-        chosen = {name: value for name, value in given.items() if value is not None}
-        for field in msgspec.structs.fields(cls):
-            variable = ENVIRONMENT_PREFIX + field.name.upper()
-            if field.name not in chosen and source.get(variable):
-                try:
-                    chosen[field.name] = msgspec.convert(source[variable], field.type, strict=False)
-                except msgspec.ValidationError as exc:
-                    raise ValueError(f"{variable}: {exc}") from exc
-        return cls(**chosen)
+        return from_environment(cls, ENVIRONMENT_PREFIX, environment, given)
 
     def pause_ns(self, attempts: int, wait_s: float, chance: Callable[[], float] = random.random) -> int:
         """How long an event waits after so many attempts, and not shorter than the receiver asks for."""
