@@ -1,8 +1,6 @@
 """`tessera backup` and `tessera restore`."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +19,7 @@ from gateway.options import (
     engine_settings,
     print_result,
     progress,
+    refusing,
     reporting_failures,
     run,
 )
@@ -80,7 +79,7 @@ def backup(
 
     Alone, it keeps what is committed when it begins. With --follow it keeps what comes after it too.
     """
-    with reporting_failures(as_json=as_json), _refusals():
+    with reporting_failures(as_json=as_json), refusing(BackupRefused):
         settings = engine_settings(data_dir, database_url, existing=True)
         run(_backup(settings, folder, follow or synchronous, synchronous, as_json))
 
@@ -104,21 +103,12 @@ def restore(
 
     Files that are not what was backed up, and data directories that have a database, are refused.
     """
-    with reporting_failures(as_json=as_json), _refusals():
+    with reporting_failures(as_json=as_json), refusing(BackupRefused):
         settings = engine_settings(data_dir, database_url)
         done = run(_restore(settings, folder, wal, verify))
         print_result(done, _show_restored, as_json=as_json)
         if not done.ok:
             raise typer.Exit(int(ExitCode.FAILED))
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Inside the block, a backup that is refused ends the command as bad input."""
-    try:
-        yield
-    except BackupRefused as error:
-        raise CommandFailed(ExitCode.BAD_INPUT, f"{error}.") from error
 
 
 async def _backup(settings: Settings, folder: Path, follow: bool, synchronous: bool, as_json: bool) -> None:

@@ -1,8 +1,6 @@
 """`tessera export` and `tessera import`."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +21,7 @@ from gateway.options import (
     engine_settings,
     print_result,
     progress,
+    refusing,
     reporting_failures,
     run,
 )
@@ -72,7 +71,7 @@ def export(
     """
     with reporting_failures(as_json=as_json):
         settings = engine_settings(data_dir, database_url, existing=True)
-        with _refusals():
+        with refusing(ExportRefused):
             made = run(_export(settings, folder, tenant, not log_only))
         print_result(made, _show_exported, as_json=as_json)
 
@@ -97,7 +96,7 @@ def import_(
     """
     with reporting_failures(as_json=as_json):
         settings = engine_settings(data_dir, database_url)
-        with _refusals():
+        with refusing(ExportRefused):
             done = run(_import(settings, folder, proof, check))
         print_result(done, _show_imported, as_json=as_json)
         if done.problems:
@@ -176,15 +175,6 @@ def _exported(folder: Path, manifest: "Manifest", proof: str) -> Exported:
         shards=manifest.shards,
         totals=manifest.totals,
     )
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Inside the block, an export that is refused ends the command as bad input."""
-    try:
-        yield
-    except ExportRefused as error:
-        raise CommandFailed(ExitCode.BAD_INPUT, f"{error}.") from error
 
 
 def _show_exported(made: Exported, console: Console) -> None:

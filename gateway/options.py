@@ -189,6 +189,15 @@ def reporting_failures(*, as_json: bool = False) -> Iterator[None]:
         fail(failure_of(exc), as_json=as_json)
 
 
+@contextmanager
+def refusing(kind: type[Exception]) -> Iterator[None]:
+    """Inside the block, an error of this kind ends the command as bad input."""
+    try:
+        yield
+    except kind as error:
+        raise CommandFailed(ExitCode.BAD_INPUT, f"{error}.") from error
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine to its end, in a uvloop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
