@@ -200,20 +200,7 @@ class Ledger:
         then nothing was done.
         """
         count = len(block.columns.amount)
-        opens = _NO_OPENS if block.opens is None else _input(block.opens, len(block.opens.before))
-        open_count = len(opens.before)
-        loaded = _NOTHING_LOADED if block.loaded is None else self._checked(block.loaded)
-        self._check_time(now)
-        self._check_room(count)
-        self._books = storage.reserve_holds(storage.reserve_accounts(self._books, open_count), count)
-        answers = Answers(
-            np.empty(count, np.uint8),
-            np.empty(count, np.int64),
-            np.empty(count, np.int64),
-            np.empty(count, LEG_FACT),
-            np.empty(open_count, ACCOUNT_FACT),
-            np.empty(open_count, np.int64),
-        )
+        opens, loaded, answers = self._made_ready(block, now, facts_max=count)
         facts, opened = posting.post_legs(
             self._books,
             _input(block.columns, count),
@@ -235,13 +222,10 @@ class Ledger:
             answers.opened_index[:opened],
         )
 
-    def reserve_legs(self, block: LegBlock, now: int) -> Reserved:
-        """Judges chains, `offsets[k]` to `offsets[k + 1]` each, as they would happen now, and sets aside what
-        those that are acceptable need. No leg is written; accounts to be opened for such a chain are.
-
-        Raises as `apply_legs`.
-        """
-        count, chains = len(block.columns.amount), len(block.offsets) - 1
+    def _made_ready(self, block: LegBlock, now: int, facts_max: int) -> tuple[OpenColumns, Loaded, Answers]:
+        """What a block opens and has loaded, and room for its answers, in the books too. Raises as
+        `apply_legs`."""
+        count = len(block.columns.amount)
         opens = _NO_OPENS if block.opens is None else _input(block.opens, len(block.opens.before))
         open_count = len(opens.before)
         loaded = _NOTHING_LOADED if block.loaded is None else self._checked(block.loaded)
@@ -252,10 +236,21 @@ class Ledger:
             np.empty(count, np.uint8),
             np.empty(count, np.int64),
             np.empty(count, np.int64),
-            np.empty(count + 1, LEG_FACT),
+            np.empty(facts_max, LEG_FACT),
             np.empty(open_count, ACCOUNT_FACT),
             np.empty(open_count, np.int64),
         )
+        return opens, loaded, answers
+
+    def reserve_legs(self, block: LegBlock, now: int) -> Reserved:
+        """Judges chains, `offsets[k]` to `offsets[k + 1]` each, as they would happen now, and sets aside what
+        those that are acceptable need. No leg is written; accounts to be opened for such a chain are.
+
+        Raises as `apply_legs`.
+        """
+        count, chains = len(block.columns.amount), len(block.offsets) - 1
+        opens, loaded, answers = self._made_ready(block, now, facts_max=count + 1)
+        open_count = len(opens.before)
         touched_max = 2 * (ROLLUP_LEVELS_MAX + 1) * count
         reserved = np.empty(touched_max + 2 * count, RESERVED)
         ends = np.empty(chains, np.int64)
