@@ -36,6 +36,8 @@ FILTER_NAMES: Final = {name: f"filter.{name}" for name in EventFilter.__struct_f
 PAGE_EVENTS: Final = 1_000
 NOTES_MAX: Final = 1_000
 """Attempts that are kept in memory until they are written down."""
+LEAVE_S: Final = 0.5
+"""How long the attempts that are on their way may take to end when the courier does."""
 
 _logger = structlog.get_logger("tessera.gateway")
 
@@ -159,7 +161,13 @@ class Courier:
             await self._write()
 
     async def _leave(self) -> None:
-        """Break off what is on its way."""
+        """Take note of the attempts that end soon, and break off what else is on its way."""
+        if self._sending:
+            done, _ = await asyncio.wait(self._sending, timeout=LEAVE_S)
+            for task in done:
+                item = self._sending.pop(task)
+                if not task.cancelled() and task.exception() is None:
+                    self._attempted(item, task.result())
         tasks: list[asyncio.Task[Any]] = [*self._sending]
         if self._reading is not None:
             tasks.append(self._reading)
