@@ -93,10 +93,10 @@ def load_newest_valid(
     """
     with database.session_sync(f"tessera {database.schema}/{shard} snapshot") as session, translated():
         for found in manifests(session, shard):
-            if last is not None and found.lsn > last:
-                continue
             try:
-                return load(session, shard, found)
+                if last is None or found.lsn <= last:
+                    return load(session, shard, found)
+                _record(session, shard, found)
             except CorruptSnapshot as corrupt:
                 why = f"snapshot at record {found.lsn} of shard {shard} is not valid: {corrupt}"
                 _log.warning("a snapshot is passed over", shard=shard, lsn=found.lsn, reason=str(corrupt))
@@ -111,16 +111,21 @@ def manifests(session: SyncSession, shard: int) -> list[Manifest]:
     return [Manifest(*row) for row in rows]
 
 
+def _record(session: SyncSession, shard: int, found: Manifest) -> tuple[int, bytes]:
+    """Epoch and content of the record that a snapshot comes after. Raises CorruptSnapshot without one."""
+    row: tuple[int, bytes] | None = session.execute(_SQL["record"], (shard, found.lsn)).fetchone()
+    if row is None:
+        raise CorruptSnapshot("the log does not have the record that it comes after")
+    return row
+
+
 def load(session: SyncSession, shard: int, found: Manifest) -> Snapshot:
     """The snapshot. Raises CorruptSnapshot if it is not valid."""
     if not found.complete or found.format != FORMAT:
         raise CorruptSnapshot(
             f"it is of format {found.format} and {'' if found.complete else 'not '}complete"
         )
-    row = (session.execute(_SQL["record"], (shard, found.lsn))).fetchone()
-    if row is None:
-        raise CorruptSnapshot("the log does not have the record that it comes after")
-    epoch, payload = row
+    epoch, payload = _record(session, shard, found)
     if chain_hash(payload) != found.chain:
         raise CorruptSnapshot("the log has another record where it stands")
     count = (session.execute(_SQL["chunk_count"], (shard, found.lsn))).fetchone()

@@ -186,7 +186,7 @@ async def test_a_snapshot_whose_last_record_never_committed_is_ignored(
     try:
         assert engine.recovery.lsn == lsn - 1
         assert engine.recovery.snapshot_lsn < lsn
-        assert engine.recovery.rejected == [], "one beyond the end of the log is not even read"
+        assert "does not have the record" in engine.recovery.rejected[0]
         assert_resumed(expected.state(), engine)
         assert engine.health().lsn == lsn, "another record stands there now"
     finally:
