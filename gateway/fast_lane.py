@@ -6,7 +6,7 @@ bodies that came in chunks, or after `Expect: 100-continue`, or before the last 
 """
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
@@ -16,17 +16,14 @@ from gateway.arrow import BODY_BYTES_MAX
 from gateway.bulk import ARROW, PATHS, reply_to
 from gateway.events.streams import EventStreams
 from gateway.metrics import UNROUTED, HttpMetrics
-from gateway.problems import Problem, gateway_problem
+from gateway.problems import ClientGone, Problem, client_gone, gateway_problem, log_failure
 from gateway.replies import Reply, problem_reply
 from gateway.security.authorization import caller_of, may_write_in_bulk
 from gateway.security.gate import Gate
 from gateway.webhooks.dispatcher import Dispatcher
 
 _NO_LENGTH: Final = -1
-
-
-class ClientGone(Exception):  # noqa: N818  # says what happened
-    """The client went away before its request was complete; nothing was done."""
+_WITH_BODY: Final = frozenset({"POST", "PATCH", "PUT"})
 
 
 class FastLane:
@@ -60,6 +57,8 @@ class FastLane:
         except Problem as problem:
             await self._refuse(scope, send, problem, started)
             return
+        if scope["method"] in _WITH_BODY:
+            receive = _all_or_gone(receive)
         if is_bulk and may_write_in_bulk(caller.principal, scope["path"]):
             await self._bulk(scope, receive, send)
         else:
@@ -75,7 +74,8 @@ class FastLane:
         path = scope["path"]
         try:
             body = await _whole_body(receive, _length(scope))
-        except ClientGone:
+        except ClientGone as gone:
+            log_failure(gone, gone, "POST", path)
             return
         if body is None:
             problem = gateway_problem(
@@ -88,6 +88,21 @@ class FastLane:
         await _send(send, reply)
         self.metrics.answered("POST", path, reply.status, time.perf_counter() - started)
         self.gate.count_write(caller_of(scope), scope["client"], path, reply.status)
+
+
+def _all_or_gone(receive: Receive) -> Receive:
+    """A request's messages; raises ClientGone if the client goes before its body has come as a whole."""
+    whole = False
+
+    async def received() -> Any:
+        nonlocal whole
+        message = await receive()
+        if message["type"] == "http.disconnect" and not whole:
+            raise client_gone()
+        whole = whole or not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def _media_type(scope: HTTPScope) -> bytes:
@@ -105,15 +120,14 @@ def _length(scope: HTTPScope) -> int:
 
 
 async def _whole_body(receive: Receive, length: int) -> bytes | None:
-    """The body once all of it has come, None if it is too long. Raises ClientGone."""
+    """The body once all of it has come, None if it is too long. Raises what `receive` does."""
     parts: list[bytes] = []
     size = 0
     if length > BODY_BYTES_MAX:
         return None
     while True:
         message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
+        assert message["type"] == "http.request", "what else there is raises"
         part = message.get("body", b"")
         size += len(part)
         if size > BODY_BYTES_MAX:

@@ -11,7 +11,7 @@ import structlog
 
 
 def configure_logs(level: int = logging.INFO) -> None:
-    """Send structlog's events, and what libraries log through `logging`, to stderr."""
+    """Send structlog's events, and in the same form what libraries log through `logging`, to stderr."""
     on_terminal = sys.stderr.isatty()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -28,6 +28,11 @@ def configure_logs(level: int = logging.INFO) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail, renderer],
+        )
     )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)

@@ -114,6 +114,16 @@ class Problem(Exception):  # noqa: N818  # named for what the client gets
         )
 
 
+class ClientGone(Problem):
+    """The client went away before its request was complete; nothing was done, and nobody hears of it."""
+
+
+def client_gone() -> ClientGone:
+    """What is raised then."""
+    status, title = GATEWAY_CODES["request_timeout"]
+    return ClientGone(status, "request_timeout", f"{title}.")
+
+
 def gateway_problem(code: str, detail: str, where: str = "", accepted: str = "") -> Problem:
     """A problem of the gateway's own, with the status that belongs to its code."""
     return Problem(GATEWAY_CODES[code][0], code, detail, where, accepted)
@@ -332,8 +342,10 @@ def _as_sent(exc: ValidationException, request: Request[Any, Any, Any]) -> Valid
 
 
 def log_failure(exc: Exception, problem: Problem, method: str, path: str) -> None:
-    """Log what is wrong on our side, which clients are not told."""
-    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    """Log what clients are not told: what is wrong on our side, and that one has gone."""
+    if isinstance(problem, ClientGone):
+        _logger.info("a client went away before its request was complete", method=method, path=path)
+    elif problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _logger.error("request failed", method=method, path=path, exc_info=exc)
     elif isinstance(exc, PersistenceError) and problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         _logger.warning("the database can't be used", method=method, path=path, error=str(exc))

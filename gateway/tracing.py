@@ -7,7 +7,8 @@
 
 This module, and with it OpenTelemetry, is imported only where requests are traced. A request is, if its
 `traceparent` says so, or it has none and the dice say so; a request that takes a short cut past the framework
-is taken off it for that. While it is answered, log lines carry `trace_id` and `span_id`.
+is taken off it for that. While it is answered, log lines carry `trace_id` and `span_id`. Those of a request
+that is not traced carry the `trace_id` that it came with, or one made for it: they belong together too.
 """
 
 import random
@@ -24,6 +25,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -34,6 +36,7 @@ from gateway.protocol import TRACED
 FLUSH_LIMIT_MS: Final = 5_000
 
 _propagator: Final = TraceContextTextMapPropagator()
+_ids: Final = RandomIdGenerator()
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -64,8 +67,12 @@ class Tracing:
 
         async def traced(scope: Scope, receive: Receive, send: Send) -> None:
             parent = _parent(scope)
-            if parent is None or not self._wants(scope, parent):
+            if parent is None:
                 await app(scope, receive, send)
+                return
+            if not self._wants(scope, parent):
+                with structlog.contextvars.bound_contextvars(trace_id=_trace_id(parent)):
+                    await app(scope, receive, send)
                 return
             with self._request(scope, parent) as span:
                 await app(scope, receive, partial(_sent, send, span))
@@ -160,6 +167,12 @@ def otlp(share: float) -> Tracing:
     )
 
     return Tracing(share, OTLPSpanExporter())
+
+
+def _trace_id(parent: Context) -> str:
+    """Of the trace that a request belongs to, or a new one."""
+    given = trace.get_current_span(parent).get_span_context().trace_id
+    return f"{given or _ids.generate_trace_id():032x}"
 
 
 def _parent(scope: Any) -> Context | None:

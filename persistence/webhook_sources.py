@@ -2,31 +2,21 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from persistence.database import Database, translated
 from persistence.session_pool import SessionPool
 from persistence.statements import statements
-from persistence.webhooks import OLD_SECRETS_MAX
+from persistence.webhook_secrets import OLD_SECRETS_MAX, Secrets
 
 _SQL: Final = statements("webhook_sources")
 
 
-class StoredSource(msgspec.Struct, frozen=True, kw_only=True):
+class StoredSource(Secrets, frozen=True, kw_only=True):
     """A source as it is stored. Times in nanoseconds since 1970."""
 
     name: str
     created: int
     rules: bytes  # JSON
-    secret: bytes
     principal: str = ""
-    old_secrets: list[bytes] = []
-    old_until: list[int] = []  # so long each of them is good
-
-    def keys(self, now: int) -> list[bytes]:
-        """The secrets that are good at a time, the newest first."""
-        old = zip(self.old_secrets, self.old_until, strict=True)
-        return [self.secret, *(secret for secret, until in old if now < until)]
 
 
 class WebhookSources:
@@ -52,9 +42,12 @@ class WebhookSources:
         found = await self._find(name=name, limit=1)
         return found[0] if found else None
 
-    async def page(self, after: str | None, limit: int) -> list[StoredSource]:
-        """Sources in order of their names."""
-        return await self._find(after=after, limit=limit)
+    async def page(
+        self, after: tuple[int, str] | None, limit: int, *, newest_first: bool = False
+    ) -> list[StoredSource]:
+        """Sources in order of creation, or the other way round, after one given by its time and name."""
+        created, name = after or (None, None)
+        return await self._find(created=created, after=name, limit=limit, newest_first=newest_first)
 
     async def change(self, name: str, rules: bytes) -> bool:
         """Give a source other rules; whether there is one."""
@@ -70,7 +63,8 @@ class WebhookSources:
         return await self._changed("remove", {"name": name})
 
     async def _find(self, **given: Any) -> list[StoredSource]:
-        row = {"tenant": self._tenant, "name": None, "after": None, **given}
+        beginning = {"name": None, "created": None, "after": None, "newest_first": False}
+        row = {"tenant": self._tenant, **beginning, **given}
         return [_source(found) for found in await self._pool.fetch(_SQL["find"], row, binary=False)]
 
     async def _changed(self, statement: str, row: dict[str, Any]) -> bool:

@@ -17,11 +17,10 @@ from persistence.database import Database, Session, translated
 from persistence.errors import LeaseLost, TooManyWebhooks, WebhookGone
 from persistence.session_pool import SessionPool
 from persistence.statements import statements
+from persistence.webhook_secrets import OLD_SECRETS_MAX, Secrets
 
 WEBHOOKS_MAX: Final = 256
 """Endpoints of a tenant."""
-OLD_SECRETS_MAX: Final = 4
-"""Secrets that sign too after they were rotated."""
 SUBJECT_BYTES: Final = 16
 ATTEMPTS_KEPT: Final = 10_000
 """Attempts that are kept of each endpoint; up to a tenth more until they are dropped."""
@@ -32,7 +31,7 @@ Place = tuple[int, int, int]
 """An event's shard, LSN and place in the record."""
 
 
-class StoredWebhook(msgspec.Struct, frozen=True, kw_only=True):
+class StoredWebhook(Secrets, frozen=True, kw_only=True):
     """An endpoint as it is stored. Times in nanoseconds since 1970."""
 
     id: UUID
@@ -42,21 +41,13 @@ class StoredWebhook(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     filter: bytes  # JSON
     cursor: str
-    secret: bytes
     principal: str = ""
     version: int = 1
     failing: int | None = None
-    old_secrets: list[bytes] = []
-    old_until: list[int] = []  # so long each of them signs too
     state: str = "active"
     reason: str = ""
     waiting: int = 0  # events that wait for another attempt, or behind one that does
     dead: int = 0
-
-    def keys(self, now: int) -> list[bytes]:
-        """The secrets that sign at a time, the newest first."""
-        old = zip(self.old_secrets, self.old_until, strict=True)
-        return [self.secret, *(secret for secret, until in old if now < until)]
 
 
 class WebhookChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,9 +130,11 @@ class Webhooks:
         found = await self._find(id=id, limit=1)
         return found[0] if found else None
 
-    async def page(self, after: UUID | None, limit: int) -> list[StoredWebhook]:
-        """Endpoints in order of their ids."""
-        return await self._find(after=after, limit=limit)
+    async def page(
+        self, after: UUID | None, limit: int, *, newest_first: bool = False
+    ) -> list[StoredWebhook]:
+        """Endpoints in order of their ids, or the other way round."""
+        return await self._find(after=after, limit=limit, newest_first=newest_first)
 
     async def active(self) -> dict[UUID, int]:
         """Which endpoints want to be sent events, and the version of each."""
@@ -169,20 +162,30 @@ class Webhooks:
             found = await (await session.execute(_SQL["replay"], row)).fetchone()
         return 0 if found is None else int(found[0])
 
-    async def dead_events(self, id: UUID, after: Place | None, limit: int) -> list[KeptEvent]:
-        """Events that are not tried any more, in order."""
+    async def dead_events(
+        self, id: UUID, after: Place | None, limit: int, *, newest_first: bool = False
+    ) -> list[KeptEvent]:
+        """Events that are not tried any more, in the order of the log, or the other way round."""
         row = {"id": id, "dead": True, "after": None if after is None else list(after), "limit": limit}
-        return [_event(found) for found in await self._pool.fetch(_SQL["events"], row, binary=False)]
+        statement = _SQL["events_newest" if newest_first else "events"]
+        return [_event(found) for found in await self._pool.fetch(statement, row, binary=False)]
 
     async def attempts(
-        self, id: UUID, before: int | None, limit: int, *, failed: bool | None = None
+        self,
+        id: UUID,
+        after: int | None,
+        limit: int,
+        *,
+        newest_first: bool = True,
+        failed: bool | None = None,
     ) -> list[Attempt]:
-        """Attempts, newest first."""
-        row = {"id": id, "before": before, "limit": limit, "failed": failed}
-        return [_attempt(found) for found in await self._pool.fetch(_SQL["attempts"], row, binary=False)]
+        """Attempts after the one of a number, in that direction."""
+        row = {"id": id, "after": after, "limit": limit, "failed": failed}
+        statement = _SQL["attempts_newest" if newest_first else "attempts"]
+        return [_attempt(found) for found in await self._pool.fetch(statement, row, binary=False)]
 
     async def _find(self, **given: Any) -> list[StoredWebhook]:
-        row = {"tenant": self._tenant, "id": None, "after": None, **given}
+        row = {"tenant": self._tenant, "id": None, "after": None, "newest_first": False, **given}
         return [_webhook(found) for found in await self._pool.fetch(_SQL["find"], row, binary=False)]
 
     async def _changed(self, statement: str, row: dict[str, Any]) -> bool:

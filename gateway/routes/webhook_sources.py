@@ -1,6 +1,7 @@
 """Webhooks that come in: who may send them, and what they do."""
 
 import time
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,13 +14,14 @@ from gateway.cursors import seal, unseal
 from gateway.openapi import REPLAYED, answers
 from gateway.problems import gateway_problem
 from gateway.routes.parameters import LIMIT_DEFAULT, Cursor, EngineOf, Limit
+from gateway.routes.sense import Order, listing
 from gateway.security.authorization import caller_of
 from gateway.security.confined import forbidden
 from gateway.security.gate import MESSAGES_PATH
 from gateway.webhooks.dispatcher import Dispatcher
 from gateway.webhooks.inbound import BODY_BYTES_MAX, check_signature, take_in
-from gateway.webhooks.settings import NANOSECONDS
-from gateway.webhooks.signatures import SignatureRefused, make_secret, secret_of, secret_text
+from gateway.webhooks.rotation import given_or_made, overlap_of, rotate
+from gateway.webhooks.signatures import SignatureRefused, secret_text
 from gateway.webhooks.source_schemas import (
     SourceDraft,
     SourcePage,
@@ -76,7 +78,7 @@ async def create_source(
     """Its messages take Moves further, so this needs the scope `moves:write` as well. The answer has the
     secret that messages are signed with; it is shown this once."""
     _check_caller(request)
-    secret = _secret(data.secret)
+    secret = given_or_made(data.secret)
     new = StoredSource(
         name=data.name,
         created=time.time_ns(),
@@ -98,12 +100,18 @@ async def create_source(
     ),
 )
 async def list_sources(
-    request: Request[Any, Any, Any], limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    request: Request[Any, Any, Any],
+    order: Order = "oldest",
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
 ) -> Answer[SourcePage]:
-    """In order of their names."""
-    found = await _stored(request).page(unseal(PATH, cursor), limit + 1)
-    more = found[limit - 1].name if len(found) > limit else None
-    return Answer(SourcePage(items=[_view(one) for one in found[:limit]], next=seal(PATH, more)))
+    """In order of creation."""
+    path = listing(PATH, order=order)
+    created, _, name = (unseal(path, cursor) or "").partition(" ")
+    after = (int(created), name) if created else None
+    found = await _stored(request).page(after, limit + 1, newest_first=order == "newest")
+    more = f"{found[limit - 1].created} {found[limit - 1].name}" if len(found) > limit else None
+    return Answer(SourcePage(items=[_view(one) for one in found[:limit]], next=seal(path, more)))
 
 
 @get(
@@ -166,10 +174,8 @@ async def rotate_source(
 ) -> Answer[SourceWithSecret]:
     """The one that is given, or one that is made; for a while the old one is good too."""
     _check_caller(request)
-    secret = _secret(data.secret)
-    until = time.time_ns() + data.overlap_s * NANOSECONDS
-    if not await _stored(request).rotate(source, secret, until):
-        raise NotFound("source", source)
+    secret = given_or_made(data.secret)
+    await rotate(partial(_stored(request).rotate, source), secret, data.overlap_s, "source", source)
     view = _view(await _found(request, source))
     return Answer(SourceWithSecret(source=view, secret=secret_text(secret)))
 
@@ -224,15 +230,6 @@ def _check_caller(request: Request[Any, Any, Any]) -> None:
         raise forbidden("A source takes Moves further, so this needs the scope moves:write as well.")
 
 
-def _secret(given: str | None) -> bytes:
-    if given is None:
-        return make_secret()
-    try:
-        return secret_of(given)
-    except ValueError as exc:
-        raise gateway_problem("invalid_field", f"secret: {exc}.", "secret") from exc
-
-
 async def _found(request: Request[Any, Any, Any], name: str) -> StoredSource:
     if (found := await _stored(request).get(name)) is None:
         raise NotFound("source", name)
@@ -240,13 +237,12 @@ async def _found(request: Request[Any, Any, Any], name: str) -> StoredSource:
 
 
 def _view(stored: StoredSource) -> SourceView:
-    until = max(stored.old_until, default=0)
     return SourceView(
         name=stored.name,
         url=f"{PATH}/{stored.name}/messages",
         rules=Rules.decode(stored.rules),
         created=Instant(stored.created),
-        old_secret_until=Instant(until) if until > time.time_ns() else None,
+        old_secret_until=overlap_of(stored),
     )
 
 

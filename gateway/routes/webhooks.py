@@ -1,6 +1,7 @@
 """Webhooks: endpoints that events are sent to, their secrets, what they took and what they did not."""
 
 import time
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -19,11 +20,12 @@ from gateway.idempotency import IdempotencyKey, claim_only, request_id
 from gateway.openapi import REPLAYED, answers
 from gateway.problems import gateway_problem, refusal
 from gateway.routes.parameters import LIMIT_DEFAULT, Cursor, EngineOf, IdInPath, Limit, new_id
-from gateway.routes.sense import listing
+from gateway.routes.sense import Order, listing
 from gateway.security.authorization import caller_of
 from gateway.security.confined import forbidden
 from gateway.webhooks.courier import FILTER_NAMES
 from gateway.webhooks.dispatcher import Dispatcher
+from gateway.webhooks.rotation import given_or_made, overlap_of, rotate
 from gateway.webhooks.schemas import (
     DeadEventPage,
     DeadEventView,
@@ -38,8 +40,7 @@ from gateway.webhooks.schemas import (
     WebhookView,
     WebhookWithSecret,
 )
-from gateway.webhooks.settings import NANOSECONDS
-from gateway.webhooks.signatures import make_secret, secret_text
+from gateway.webhooks.signatures import secret_text
 from gateway.webhooks.targets import TargetRefused, check_url
 from gateway.wire import Answer, Instant, JsonBody
 from persistence.errors import TooManyWebhooks
@@ -123,7 +124,7 @@ async def create_webhook(
     await _check(request, engine, data.url, filter)
     cursor = cursor_text(cursor_of(data.after, engine.log_ends(), "after"))
     id = UUID(int=await request_id(engine, key, f"POST {PATH}", data, data.id, lambda: new_id(engine)))
-    secret = make_secret()
+    secret = given_or_made()
     new = StoredWebhook(
         id=id,
         tenant=engine.settings.tenant,
@@ -158,13 +159,18 @@ async def create_webhook(
     ),
 )
 async def list_webhooks(
-    request: Request[Any, Any, Any], limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
+    request: Request[Any, Any, Any],
+    order: Order = "oldest",
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
 ) -> Answer[WebhookPage]:
-    """In order of their ids."""
-    after = unseal(PATH, cursor)
-    found = await _dispatcher(request).stored.page(UUID(after) if after else None, limit + 1)
+    """In order of their ids, which for ids that the server made is roughly the order of creation."""
+    path = listing(PATH, order=order)
+    after = unseal(path, cursor)
+    stored = _dispatcher(request).stored
+    found = await stored.page(UUID(after) if after else None, limit + 1, newest_first=order == "newest")
     more = str(found[limit - 1].id) if len(found) > limit else None
-    return Answer(WebhookPage(items=[_view(one) for one in found[:limit]], next=seal(PATH, more)))
+    return Answer(WebhookPage(items=[_view(one) for one in found[:limit]], next=seal(path, more)))
 
 
 @get(
@@ -241,10 +247,9 @@ async def rotate_secret(
     """For a while events are signed with both, so that the receiver can take its time. Every request makes
     another secret."""
     dispatcher = _dispatcher(request)
-    secret = make_secret()
-    until = time.time_ns() + data.overlap_s * NANOSECONDS
-    if not await dispatcher.stored.rotate(webhook_id, secret, until):
-        raise NotFound("webhook", str(webhook_id))
+    secret = given_or_made()
+    store = partial(dispatcher.stored.rotate, webhook_id)
+    await rotate(store, secret, data.overlap_s, "webhook", str(webhook_id))
     await dispatcher.changed()
     view = _view(await _found(dispatcher, webhook_id))
     return Answer(WebhookWithSecret(webhook=view, secret=secret_text(secret)))
@@ -266,16 +271,18 @@ async def list_deliveries(
     failed: Annotated[
         bool | None, QueryParameter(description="Only attempts that failed, or only those that did not.")
     ] = None,
+    order: Order = "newest",
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
 ) -> Answer[DeliveryPage]:
-    """The newest attempts, newest first; some ten thousand are kept. They are written down once a second."""
-    path = listing(f"{PATH}/{webhook_id}/deliveries", failed=failed)
-    before = unseal(path, cursor)
+    """Attempts in the order in which they were made; some ten thousand are kept. They are written down once a
+    second."""
+    path = listing(f"{PATH}/{webhook_id}/deliveries", failed=failed, order=order)
+    after = unseal(path, cursor)
     dispatcher = _dispatcher(request)
     await _found(dispatcher, webhook_id)
     found = await dispatcher.stored.attempts(
-        webhook_id, int(before) if before else None, limit + 1, failed=failed
+        webhook_id, int(after) if after else None, limit + 1, newest_first=order == "newest", failed=failed
     )
     more = str(found[limit - 1].seq) if len(found) > limit else None
     items = [
@@ -306,16 +313,17 @@ async def list_deliveries(
 async def list_dead_events(
     request: Request[Any, Any, Any],
     webhook_id: IdInPath,
+    order: Order = "oldest",
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
 ) -> Answer[DeadEventPage]:
     """Events that are not tried any more, in the order of the log."""
-    path = f"{PATH}/{webhook_id}/dead"
+    path = listing(f"{PATH}/{webhook_id}/dead", order=order)
     after = unseal(path, cursor)
     dispatcher = _dispatcher(request)
     await _found(dispatcher, webhook_id)
     start = _place(after) if after else None
-    found = await dispatcher.stored.dead_events(webhook_id, start, limit + 1)
+    found = await dispatcher.stored.dead_events(webhook_id, start, limit + 1, newest_first=order == "newest")
     more = _event_id(found[limit - 1].place) if len(found) > limit else None
     items = [
         DeadEventView(
@@ -383,7 +391,6 @@ def _place(text: str) -> Place:
 
 
 def _view(stored: StoredWebhook) -> WebhookView:
-    until = max(stored.old_until, default=0)
     return WebhookView(
         id=stored.id,
         url=stored.url,
@@ -396,7 +403,7 @@ def _view(stored: StoredWebhook) -> WebhookView:
         position=stored.cursor,
         waiting=stored.waiting,
         dead=stored.dead,
-        old_secret_until=Instant(until) if until > time.time_ns() else None,
+        old_secret_until=overlap_of(stored),
     )
 
 

@@ -5,13 +5,15 @@ values (%(tenant)s, %(name)s, %(created)s, %(principal)s, %(rules)s, %(secret)s)
 on conflict (tenant, name) do nothing;
 
 -- name: find
--- Sources in order of their names.
+-- Sources in order of creation, or the other way round.
 select name, created, principal, rules::text, secret, old_secrets, old_until
 from webhook_source
 where tenant = %(tenant)s
   and (%(name)s::text is null or name = %(name)s)
-  and (%(after)s::text is null or name > %(after)s)
-order by name
+  and (%(created)s::int8 is null
+       or case when %(newest_first)s then (created, name) < (%(created)s, %(after)s::text)
+               else (created, name) > (%(created)s, %(after)s::text) end)
+order by case when %(newest_first)s then created end desc, case when %(newest_first)s then name end desc, created, name
 limit %(limit)s;
 
 -- name: change

@@ -14,7 +14,7 @@ select count(*) from webhook where tenant = %(tenant)s;
 select pg_advisory_xact_lock(hashtextextended('webhook', to_regclass('webhook')::oid::int8));
 
 -- name: find
--- Endpoints in order of their ids, with what waits for them.
+-- Endpoints in order of their ids, or the other way round, with what waits for them.
 select id, version, created, failing, tenant, principal, url, name, filter::text, state, reason, cursor, secret,
        old_secrets, old_until,
        (select count(*) from webhook_event as event where event.webhook = webhook.id and not event.dead),
@@ -22,8 +22,8 @@ select id, version, created, failing, tenant, principal, url, name, filter::text
 from webhook
 where tenant = %(tenant)s
   and (%(id)s::uuid is null or id = %(id)s)
-  and (%(after)s::uuid is null or id > %(after)s)
-order by id
+  and (%(after)s::uuid is null or case when %(newest_first)s then id < %(after)s else id > %(after)s end)
+order by case when %(newest_first)s then id end desc, id
 limit %(limit)s;
 
 -- name: active
@@ -82,14 +82,33 @@ where webhook = %(id)s and dead = %(dead)s
 order by shard, lsn, place
 limit %(limit)s;
 
--- name: attempts
+-- name: events_newest
+-- The same, the last first.
+select shard, lsn, place, due, failed, attempts, status, dead, type, error, subjects
+from webhook_event
+where webhook = %(id)s and dead = %(dead)s
+  and (%(after)s::int8[] is null or (shard, lsn, place) < ((%(after)s)[1], (%(after)s)[2], (%(after)s)[3]))
+order by shard desc, lsn desc, place desc
+limit %(limit)s;
+
+-- name: attempts_newest
 -- Attempts, newest first.
 select seq, time, shard, lsn, place, type, attempt, status, error, took_us
 from webhook_attempt
 where webhook = %(id)s
-  and (%(before)s::int8 is null or seq < %(before)s)
+  and (%(after)s::int8 is null or seq < %(after)s)
   and (%(failed)s::boolean is null or (error <> '') = %(failed)s)
 order by seq desc
+limit %(limit)s;
+
+-- name: attempts
+-- Attempts, oldest first.
+select seq, time, shard, lsn, place, type, attempt, status, error, took_us
+from webhook_attempt
+where webhook = %(id)s
+  and (%(after)s::int8 is null or seq > %(after)s)
+  and (%(failed)s::boolean is null or (error <> '') = %(failed)s)
+order by seq
 limit %(limit)s;
 
 -- name: take_lease

@@ -441,5 +441,4 @@ def test_every_list_takes_the_same_parameters(http: Client) -> None:
     lists.pop("/v1/events")  # positions in the log
     assert {"/v1/accounts", "/v1/moves", "/v1/entries", "/v1/holds", "/v1/parties"} <= set(lists)
     for path, names in lists.items():
-        of_webhooks = path.startswith("/v1/webhook")  # each has the one order in which it is worked on
-        assert {"cursor", "limit"} | (set() if of_webhooks else {"order"}) <= names, path
+        assert {"cursor", "limit", "order"} <= names, path

@@ -10,6 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 import pytest
+import structlog
 
 from engine.ids import parse_id
 from gateway.arrow_schema import LEG_SCHEMA, MEDIA_TYPE
@@ -119,3 +120,23 @@ def test_bytes_that_are_nearly_a_request(
     while connected(int(port)) > connected_before:
         assert time.monotonic() < deadline, "connections are left behind"
         http.get("/ready")
+
+
+def test_a_client_that_hangs_up_is_one_quiet_line(gateway: RunningGateway, http: Client) -> None:
+    _, before = http.books()
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    whole = [sample for sample in samples() if not sample.startswith(b"GET")]
+    chunked = b"Content-Type: " + MEDIA_TYPE.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole"
+    cut = [*(sample[:-1] for sample in whole), whole[2].partition(b"Content-Type")[0] + chunked]
+    expected = {sample.split(b" ")[1].decode() for sample in cut}
+    with structlog.testing.capture_logs() as lines:
+        for sample in cut:
+            with socket.create_connection((host, int(port)), timeout=BOUND_S) as connection:
+                connection.sendall(sample)
+        deadline = time.monotonic() + BOUND_S
+        while expected - {line.get("path") for line in lines}:
+            assert time.monotonic() < deadline, lines
+            http.get("/ready")
+    assert {line["event"] for line in lines} == {"a client went away before its request was complete"}
+    assert {line["log_level"] for line in lines} == {"info"}
+    assert http.books()[1] == before

@@ -148,6 +148,14 @@ async def test_log_lines_of_a_traced_request_have_its_ids() -> None:
     assert span.context is not None
     assert seen == [{"trace_id": f"{TRACE:032x}", "span_id": f"{span.context.span_id:016x}"}]
     assert span.status.status_code is StatusCode.ERROR
+    seen.clear()
+    for given, expected in ((NOT_SAMPLED, f"{TRACE:032x}"), ({}, None)):
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in given.items()]
+        with pytest.raises(RuntimeError):
+            await Tracing(0.0, exporter).wrap(failing)(scope, None, send)  # type: ignore[arg-type]  # see above
+        line = seen.pop()
+        assert line == {"trace_id": expected or line["trace_id"]}
+        assert int(line["trace_id"], 16)
     assert structlog.contextvars.get_contextvars() == {}
 
 

@@ -13,6 +13,7 @@ import pytest
 from gateway.webhooks.signatures import make_secret, secret_of, secret_text, signed
 from tests.fixtures_gateway import Client
 from tests.integration.test_http_api import fresh_id
+from tests.integration.test_webhooks import walked
 
 PATH: Final = "/v1/webhook-sources"
 RULES: Final = [
@@ -189,6 +190,19 @@ def test_sources_are_administered(http: Client, source: Source) -> None:
     assert shown["rules"][0]["reference"] == "data.orders.0"
     assert shown["url"] == f"{path}/messages"
     assert shown in http.get(PATH, params={"limit": 1_000}).json()["items"]
+    others = [f"{name}-{uuid4().hex[:8]}" for name in "cab"]
+    for name in others:
+        assert http.post(PATH, json={"name": name, "rules": RULES}).status_code == 201
+    made = [name for name in (one["name"] for one in walked(http, PATH, limit=1)) if name in others]
+    assert made == others
+    late = [
+        name
+        for name in (one["name"] for one in walked(http, PATH, limit=1, order="newest"))
+        if name in others
+    ]
+    assert late == others[::-1]
+    for name in others:
+        assert http.delete(f"{PATH}/{name}").is_success
     taken = http.post(PATH, json={"name": source.name, "rules": RULES})
     assert (taken.status_code, taken.json()["code"]) == (409, "name_already_used")
     ours = make_secret()

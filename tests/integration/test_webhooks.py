@@ -130,6 +130,18 @@ def until(condition: Callable[[], Any]) -> None:
         threading.Event().wait(0.01)
 
 
+def walked(http: Client, path: str, **query: Any) -> list[dict[str, Any]]:
+    """A list, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = http.get(path, params={**query, **cursor}).json()
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        cursor = {"cursor": page["next"]}
+
+
 def test_what_is_sent_is_what_happened(http: Client) -> None:
     [(debit, credit)] = pairs(http, 1)
     inbox = Inbox()
@@ -286,10 +298,13 @@ def test_what_is_given_up_is_kept_and_can_be_replayed(spare_databases: Any) -> N
         pay(http, debit, credit, 2)
         inbox.wait(lambda: inbox.amounts == [2])
         until(lambda: shown(http, made["id"])["dead"] == 1)
-        [dead] = http.get(f"{path}/dead").json()["items"]
+        [dead] = walked(http, f"{path}/dead", limit=1)
+        assert walked(http, f"{path}/dead", limit=1, order="newest") == [dead]
         assert (dead["attempts"], dead["status"], dead["error"]) == (3, 422, "answered 422")
         attempts = http.get(f"{path}/deliveries", params={"failed": True}).json()["items"]
         assert [item["attempt"] for item in attempts] == [3, 2, 1]
+        for order, expected in (("newest", attempts), ("oldest", attempts[::-1])):
+            assert walked(http, f"{path}/deliveries", failed=True, limit=2, order=order) == expected
         assert http.post(f"{path}/replay", json={"events": ["0.1.1"]}).json() == {"events": 0}
         broken.clear()
         assert http.post(f"{path}/replay", json={"events": [dead["event"]]}).json() == {"events": 1}
@@ -397,13 +412,13 @@ def test_endpoints_are_administered(http: Client) -> None:
     other = http.post("/v1/webhooks", json={**draft, "name": "x", "id": made.json()["webhook"]["id"]})
     assert (other.status_code, other.json()["code"]) == (409, "exists_with_different_content")
     several = [hook(http, url)["id"] for _ in range(4)] + [made.json()["webhook"]["id"]]
-    found, cursor = [], None
-    while True:
-        page = http.get("/v1/webhooks", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
-        found += [item["id"] for item in page["items"]]
-        if (cursor := page["next"]) is None:
-            break
-    assert found == sorted(several)
+    for order in ("oldest", "newest"):
+        found = [item["id"] for item in walked(http, "/v1/webhooks", limit=2, order=order)]
+        assert found == sorted(several, reverse=order == "newest")
+    assert [item["id"] for item in walked(http, "/v1/webhooks", limit=2)] == sorted(several)
+    cursor = http.get("/v1/webhooks", params={"limit": 2}).json()["next"]
+    mixed = http.get("/v1/webhooks", params={"limit": 2, "order": "newest", "cursor": cursor})
+    assert (mixed.status_code, mixed.json()["code"]) == (400, "invalid_cursor")
     gone = several[0]
     assert http.delete(f"/v1/webhooks/{gone}").json()["id"] == gone
     for method, path, body in (
