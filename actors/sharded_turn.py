@@ -35,6 +35,7 @@ from engine.crossing.effects import Effects, Finished
 from engine.crossing.home import UNANSWERED
 from engine.crossing.messages import AskThings, Frame, Prepare, Things
 from engine.crossing.tables import settlements_elsewhere
+from engine.id_set import IdSet
 from engine.ids import format_id
 from engine.layout import AccountColumns, LegColumns, LegFlag
 from engine.ledger import LegOutcome
@@ -292,8 +293,11 @@ class ShardedTurn(Turn):
         if doubtful is not None:
             early[rows] = doubtful
         if crossing is not None:
-            own = set(map(bytes, legs.id[crossing]))
-            early[rows] |= [bytes(hold) in own for hold in holds]
+            own = IdSet(self._state.ledger.config.hash_seed)
+            own.add(legs.id[crossing])
+            just_placed = own.which(holds)
+            if just_placed is not None:
+                early[rows] |= just_placed
         return early
 
     def _check_crossing_room(self, legs: int) -> None:

@@ -124,6 +124,7 @@ class Ledger:
             config.holds_initial,
             config.hash_seed,
         )
+        self._needs = np.zeros((0, 4), np.int64)  # scratch of reservations: zero between calls
 
     # Reading
 
@@ -250,7 +251,8 @@ class Ledger:
         """
         count, chains = len(block.columns.amount), len(block.offsets) - 1
         opens, loaded, answers = self._made_ready(block, now, facts_max=count + 1)
-        open_count = len(opens.before)
+        if len(self._needs) < len(self._books.accounts):
+            self._needs = np.zeros((len(self._books.accounts), 4), np.int64)
         touched_max = 2 * (ROLLUP_LEVELS_MAX + 1) * count
         reserved = np.empty(touched_max + 2 * count, RESERVED)
         ends = np.empty(chains, np.int64)
@@ -265,7 +267,7 @@ class Ledger:
             answers,
             reserved,
             ends,
-            np.zeros((self.account_count + open_count, 4), np.int64),
+            self._needs,
             np.empty(touched_max, np.int64),
         )
         if entries < 0:

@@ -1,6 +1,6 @@
 """What both sides of a crossing, its home and its peers, do alike: write legs down, open accounts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,10 @@ from engine.blocks import Reserved
 from engine.crossing.effects import Effects
 from engine.crossing.localising import Local, explicit_elsewhere, localised
 from engine.crossing.pairs import PairAccounts, key_of
-from engine.crossing.tables import Tables, bytes_of, split_ids
+from engine.crossing.tables import Tables, bytes_of
 from engine.directory import Directory
 from engine.facts import CrossingFact
+from engine.id_set import IdSet
 from engine.ids import id_bytes
 from engine.layout import LEG_FACT, HoldStatus, LegColumns, LegFlag, OpenColumns, ids_column
 from engine.ledger import Ledger
@@ -42,17 +43,15 @@ class Common:
         self.tables = Tables(shard, ledger)
         self.pairs = PairAccounts(tenant, placement, shard, ledger)
         self.epoch = 0  # of the present owner; 0 = there is none, this is a replay
-        self.doubtful: set[bytes] = set()  # ids that legs of undecided crossings will have here
+        self.doubtful = IdSet(ledger.config.hash_seed)  # ids that legs of undecided crossings will have here
 
     def in_doubt(self, ids: Ids) -> Bits | None:
         """Which of the ids a crossing is going to use, or has used without having come to its end; None =
         none of them."""
-        if not self.doubtful and not self.tables.unanswered:
-            return None
-        raw = list(split_ids(bytes_of(ids)))
-        if self.doubtful.isdisjoint(raw) and self.tables.unanswered.isdisjoint(raw):
-            return None
-        return np.array([id in self.doubtful or id in self.tables.unanswered for id in raw], np.bool_)
+        doubtful, unanswered = self.doubtful.which(ids), self.tables.unanswered.which(ids)
+        if doubtful is None or unanswered is None:
+            return unanswered if doubtful is None else doubtful
+        return doubtful | unanswered
 
     def note(self, fact: CrossingFact, effects: Effects) -> None:
         """Make a fact true, and write it down."""
@@ -129,14 +128,15 @@ def said_once(principals: list[str]) -> list[str]:
     return principals[:1] if len(set(principals)) == 1 else principals
 
 
-def own_ids(facts: Rows) -> Iterable[bytes]:
+def own_ids(facts: Rows) -> Ids:
     """The ids of facts that clients could use, too."""
-    return split_ids(bytes_of(ids_in(facts[facts["flags"] & int(LegFlag.PART) == 0], "id")))
+    own: Bits = facts["flags"] & int(LegFlag.PART) == 0
+    return ids_in(facts, "id")[own]
 
 
 def holds_of(facts: Rows) -> bytes:
     """The holds that legs resolve."""
-    return bytes_of(ids_in(facts[facts["flags"] & _SETTLING != 0], "pending"))
+    return bytes_of(ids_in(facts, "pending")[facts["flags"] & _SETTLING != 0])
 
 
 def ids_in(facts: Rows, name: str) -> Ids:

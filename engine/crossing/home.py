@@ -22,8 +22,9 @@ from engine.crossing.common import (
 from engine.crossing.effects import Effects
 from engine.crossing.localising import chosen, chosen_opens
 from engine.crossing.messages import Applied, Ask, Decide, Name, Prepare, Vote
-from engine.crossing.tables import bytes_of, ids_of, legs_of, settlements_elsewhere, split_ids
+from engine.crossing.tables import bytes_of, ids_of, legs_of, settlements_elsewhere
 from engine.facts import BegunFact, DecidedFact, EndedFact
+from engine.id_set import repeated
 from engine.ids import bucket_of_party, id_bytes
 from engine.layout import (
     LEG_FACT,
@@ -182,7 +183,7 @@ class HomeSide:
         """What no ledger is asked, from the least to the most important."""
         legs, sides, shard = work.legs, work.sides, self._common.shard
         flags, ids = legs.flags, legs.id
-        for taken in (self._common.in_doubt(ids), _repeated(ids)):
+        for taken in (self._common.in_doubt(ids), repeated(ids, self._common.ledger.config.hash_seed)):
             if taken is not None:
                 work.status[taken] = Result.SHARD_UNAVAILABLE
         # A residual is what an account here has left, and a hold is resolved by what the home has of it.
@@ -246,7 +247,7 @@ class HomeSide:
         of_chain = np.repeat(np.arange(work.count), np.diff(outcome.ends, prepend=0))
         reserved = outcome.reserved[mine[of_chain]].tobytes()
         common.note(BegunFact(name.counter, reserved, holds_of(one.facts)), effects)
-        common.doubtful.update(own_ids(one.facts))
+        common.doubtful.add(own_ids(one.facts))
         self._open[name] = one
         for peer in peers:
             one.asked[peer], one.prepares[peer] = self._prepare(name, work, chains, one.legs, peer)
@@ -331,7 +332,7 @@ class HomeSide:
         common, work = self._common, one.work
         self._give_up_on_silent(one)
         del self._open[name]
-        common.doubtful.difference_update(own_ids(one.facts))
+        common.doubtful.discard(own_ids(one.facts))
         failed = work.failed[one.chains]
         kept, lost = one.chains[~failed], one.chains[failed]
         happens = work.mask(kept)
@@ -466,7 +467,7 @@ class HomeSide:
         flags = common.ledger.accounts["flags"]
         of_debit = flags[settled["debit"]] & int(AccountFlag.PAIR) != 0
         rows = np.where(of_debit, settled["debit"], settled["credit"])
-        others = np.array([common.pairs.peer(row) for row in rows.tolist()], np.int64)
+        others = common.pairs.peers(rows)
         peers = np.unique(others).tolist()
         ids = ids_in(settled, "id")
         name = self._next_name()
@@ -494,19 +495,6 @@ class HomeSide:
 
     def _shard_of_party(self, party: int) -> int:
         return self._common.placement.shard(bucket_of_party(self._common.tenant, party))
-
-
-def _repeated(ids: Ids) -> Bits | None:
-    """Which of the ids have come before, None = none."""
-    raw = list(split_ids(bytes_of(ids)))
-    if len(set(raw)) == len(raw):
-        return None
-    seen: set[bytes] = set()
-    again = []
-    for id in raw:
-        again.append(id in seen)
-        seen.add(id)
-    return np.array(again, np.bool_)
 
 
 def _settlements(facts: Rows) -> LegColumns:

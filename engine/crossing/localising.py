@@ -32,6 +32,8 @@ _VARIANT_MASK: Final = np.uint64(0b11 << 62)
 _MASK_62: Final = np.uint64((1 << 62) - 1)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
+_ASSET_BITS: Final = 32
+_ASSET_MAX: Final = (1 << _ASSET_BITS) - 1
 _SALT: Final = np.uint64(0x2545F4914F6CDD1D)
 
 
@@ -95,9 +97,12 @@ def localised(
         if not len(rows):
             continue
         pending[rows] = theirs[rows]
-        named = list(zip(others[rows].tolist(), assets[rows].tolist(), strict=True))
-        needed |= {pair for pair in named if pair[1] <= asset_max}
-        own[rows] = np.array([pairs.id(*pair) for pair in named], np.uint64)
+        keys, which = np.unique(
+            others[rows].astype(np.int64) << _ASSET_BITS | assets[rows], return_inverse=True
+        )
+        named = [(key >> _ASSET_BITS, key & _ASSET_MAX) for key in keys.tolist()]
+        needed.update(pair for pair in named if pair[1] <= asset_max)
+        own[rows] = np.array([pairs.id(*pair) for pair in named], np.uint64)[which]
     local = legs._replace(
         id=np.where(strange[:, None], part_ids(legs.id, bucket), legs.id) if strange.any() else legs.id,
         flags=flags,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engine.crossing.common import Bits, Common, Ids
+from engine.crossing.common import Bits, Common, Ids, column_of
 from engine.crossing.effects import Effects
 from engine.crossing.home import HomeSide
 from engine.crossing.messages import Frame
@@ -18,7 +18,6 @@ from engine.crossing.peer import PeerSide
 from engine.crossing.tables import Tables
 from engine.directory import Directory
 from engine.facts import CrossingFact
-from engine.ids import id_bytes
 from engine.layout import LegColumns
 from engine.ledger import Ledger
 from engine.placement import Placement
@@ -56,7 +55,7 @@ class Crossings:
 
     def is_unanswered(self, request: int) -> bool:
         """Whether a request is decided, and not all shards have done their part."""
-        return id_bytes(request) in self.tables.unanswered
+        return self.tables.unanswered.which(column_of(request)) is not None
 
     def are_in_doubt(self, ids: Ids) -> Bits | None:
         """Which of the ids a crossing is going to use, or has used without having come to its end; None =

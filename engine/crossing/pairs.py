@@ -48,6 +48,11 @@ class PairAccounts:
             self._peers[row] = found
         return found
 
+    def peers(self, rows: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int64]:
+        """`peer` of each of many rows."""
+        distinct, which = np.unique(rows, return_inverse=True)
+        return np.array([self.peer(row) for row in distinct.tolist()], np.int64)[which]
+
     def missing(self, wanted: set[tuple[int, int]]) -> list[tuple[int, int]]:
         """Those of the accounts, by other shard and asset, that are not there yet; in order."""
         new = sorted(wanted - self._open)

@@ -59,7 +59,7 @@ class PeerSide:
         """Take up what earlier owners prepared: their homes are asked at once."""
         for name, prepared in self._common.tables.prepared.items():
             self._asked[name] = 0
-            self._common.doubtful.update(own_ids(legs_of(prepared.legs)))
+            self._common.doubtful.add(own_ids(legs_of(prepared.legs)))
 
     def ask(self, effects: Effects, now: int, patience: int) -> None:
         """Ask what became of what has been in doubt for a while."""
@@ -128,7 +128,7 @@ class PeerSide:
             principals=prepare.principals,
         )
         common.note(fact, effects)
-        common.doubtful.update(own_ids(facts))
+        common.doubtful.add(own_ids(facts))
         self._asked[name] = now
         self._vote(sender, name, effects)
 
@@ -204,7 +204,7 @@ class PeerSide:
     def _kept(self, name: Name, prepared: PreparedFact, decide: Decide) -> tuple[Rows, list[tuple[str, int]]]:
         """The legs of the chains that happen, and on whose word."""
         legs = legs_of(prepared.legs)
-        self._common.doubtful.difference_update(own_ids(legs))
+        self._common.doubtful.discard(own_ids(legs))
         del self._asked[name]
         counts = np.diff([0, *prepared.leg_ends])
         kept = decide.kept if len(decide.kept) else np.zeros(len(counts), np.uint8)

@@ -4,7 +4,6 @@ The tables change by facts only, the same live and in a replay. What a fact does
 here too, but for legs, which stand in the record by themselves.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -20,12 +19,11 @@ from engine.facts import (
     EndedFact,
     PreparedFact,
 )
+from engine.id_set import IdSet
 from engine.layout import LEG_FACT, RESERVED, AccountFlag, LegFlag
 from engine.ledger import NOTHING_RESERVED, Ledger
 from engine.record import unpack_rows
 from engine.rows import Rows, joined
-
-ID_BYTES: Final = 16
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(
@@ -49,7 +47,7 @@ class Tables:
         self.decided: dict[Name, DecidedFact] = {}  # until all have confirmed
         self.applied: dict[int, set[tuple[int, int]]] = {}  # by home: epoch and counter of what was confirmed
         self.low: dict[int, tuple[int, int]] = {}  # by home: everything before has ended
-        self.unanswered: set[bytes] = set()  # ids of legs and requests that a crossing has not ended for
+        self.unanswered = IdSet(ledger.config.hash_seed)  # ids of legs and requests whose crossing goes on
         self.elsewhere: dict[bytes, bytes] = {}  # open hold that is at home here → its account elsewhere
         self._ledger = ledger
 
@@ -91,12 +89,12 @@ class Tables:
                 self._give_up(self.begun.pop(name, None))
                 if fact.peers:
                     self.decided[name] = fact
-                    self.unanswered.update(split_ids(fact.ids))
+                    self.unanswered.add(ids_of(fact.ids))
             case AppliedFact():
                 self._apply(fact)
             case EndedFact():
                 ended = self.decided.pop(Name(self.shard, fact.epoch, fact.counter))
-                self.unanswered.difference_update(split_ids(ended.ids))
+                self.unanswered.discard(ids_of(ended.ids))
 
     def note_legs(self, facts: Rows) -> None:
         """Keep in mind which open holds have their other account elsewhere; `facts` are LEG_FACTs."""
@@ -148,7 +146,9 @@ class Tables:
         self.decided = {Name(self.shard, fact.epoch, fact.counter): fact for fact in decided}
         self.applied = {home: set(names) for home, _, names in applied}
         self.low = {home: low for home, low, _ in applied if low != (0, 0)}
-        self.unanswered = {id for fact in decided for id in split_ids(fact.ids)}
+        self.unanswered.clear()
+        for fact in decided:
+            self.unanswered.add(ids_of(fact.ids))
         self.elsewhere = dict(elsewhere)
 
 
@@ -186,11 +186,6 @@ def ids_of(raw: bytes) -> npt.NDArray[np.uint64]:
 def bytes_of(ids: npt.NDArray[np.uint64]) -> bytes:
     """The inverse of `ids_of`."""
     return ids.astype(">u8").tobytes()
-
-
-def split_ids(raw: bytes) -> Iterable[bytes]:
-    """Ids that stand one after the other."""
-    return (raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES))
 
 
 def _id(fact: np.void, name: str) -> bytes:
