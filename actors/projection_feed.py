@@ -5,6 +5,7 @@ the log. A lost database session is retried with growing pauses: the projection 
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import Final
 
@@ -27,9 +28,12 @@ LINGER_BUSY_S: Final = 1.0
 PROMPT_FACTS: Final = 65_536
 """So many wait no longer; nor does anything that somebody waits for."""
 SPREAD: Final = 0.7
-"""A group that was gathered while few facts came is written over this much of the time that it took to come,
-while nobody waits for it: PostgreSQL would otherwise keep a processor for many milliseconds, and a commit of
-the log that wakes up there waits until the kernel's clock ticks."""
+"""A group that was gathered while few facts came is written in as many pieces as this share of the commits
+that brought it, one after each commit to come, while nobody waits for it: PostgreSQL would otherwise keep a
+processor for many milliseconds, and a commit of the log that wakes up there waits until the kernel's clock
+ticks."""
+GAP_S: Final = 0.0003
+"""So long after a commit the answers are on their way, and PostgreSQL has a moment for the projection."""
 BUSY_S: Final = 0.1
 """So long after a commit writers count as busy: the projection then leaves them most of the machine."""
 PACED_LEGS_PER_S: Final = 250_000
@@ -65,7 +69,7 @@ class ProjectionFeed:
         self._closing = False
         self._added = 0.0  # when records came last, by the loop's clock
         self._next_start = 0.0  # of a group, if it keeps its pace
-        self._gathered = 0.0  # when the last group was complete
+        self._commits = 0  # since the last group was complete
         projector.on_advance(self._announce)
         self.failure: Exception | None = None
         self._task = asyncio.create_task(self._run(), name="projection-feed")
@@ -76,7 +80,7 @@ class ProjectionFeed:
         return self._projector.lsn
 
     def add(self, records: list[Record]) -> None:
-        """Take records that were just committed."""
+        """Take the records of a commit."""
         for record in records:
             self._queue.append(record)
             self._queued_facts += _facts(record)
@@ -85,6 +89,8 @@ class ProjectionFeed:
                 self.lag_legs += len(record.legs)
         self._committed_lsn = records[-1].lsn
         self._added = self._loop.time()
+        self._commits += 1
+        self._loop.call_later(GAP_S, self._projector.gap)
         while self._queued_facts > QUEUED_FACTS_MAX and len(self._queue) > 1:
             self._queued_facts -= _facts(self._queue.popleft())
         if self._queued_facts >= PROMPT_FACTS:
@@ -145,7 +151,7 @@ class ProjectionFeed:
                     group = await self._next_group()
                     await self._keep_pace(sum(len(record.legs) for record in group))
                     at_once = 1 if self._writers_are_busy() else SESSIONS
-                    await self._projector.extend(group, at_once, self._spread_s())
+                    await self._projector.extend(group, at_once, self._pieces())
                 attempt = 0
             except Exception as exc:
                 conflicts = conflicts + 1 if isinstance(exc, ProjectionConflict) else 0
@@ -187,13 +193,12 @@ class ProjectionFeed:
             await _set_within(self._wanted, min(pause, BUSY_S))
         self._next_start = self._loop.time() + legs / PACED_LEGS_PER_S
 
-    def _spread_s(self) -> float:
-        """Over how long to spread the group that was just gathered."""
-        now = self._loop.time()
-        took, self._gathered = now - self._gathered, now
+    def _pieces(self) -> int:
+        """In how many pieces to write the group that was just gathered; 0 = as fast as it goes."""
+        commits, self._commits = self._commits, 0
         spread = self._may_wait()
         self._projector.hurry(not spread)
-        return SPREAD * min(took, LINGER_BUSY_S) if spread else 0.0
+        return math.ceil(SPREAD * commits) if spread else 0
 
     def _may_wait(self) -> bool:
         wanted = self._closing or self._wanted_lsn > self._projector.handed

@@ -53,13 +53,20 @@ class ProjectorThread:
         """As `Projector.start`."""
         await self._there(self._projector.start)
 
-    async def extend(self, records: Sequence[Record], at_once: int, spread_s: float) -> None:
+    async def extend(self, records: Sequence[Record], at_once: int, pieces: int) -> None:
         """As `Projector.extend`."""
-        await self._there(self._projector.extend, records, at_once, spread_s)
+        await self._there(self._projector.extend, records, at_once, pieces)
 
     def hurry(self, hurried: bool) -> None:
         """Say whether somebody waits for what is being written."""
         self._projector.hurried = hurried
+        if hurried:
+            self.gap()
+
+    def gap(self) -> None:
+        """As `Projector.gap`; costs nothing while nobody waits for it."""
+        if self._projector.spreading and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._projector.gap)
 
     async def flush(self) -> None:
         """As `Projector.flush`."""

@@ -66,12 +66,15 @@ CHUNK_LEGS: Final = 25_000
 """How many rows of legs are built at a time, while those before them are on their way."""
 SESSIONS: Final = 2
 """How many groups are written at a time."""
-SPREAD_STEP_S: Final = 0.003
-"""What is to be spread over time is sent in a piece every so often …"""
+SPREAD_CHUNK_LEGS: Final = 2_000
+"""The same while a group is spread over time: a processor that builds rows is taken, too."""
+GAP_MAX_S: Final = 0.02
+"""How long a piece of what is spread waits for a commit of the log to be over."""
 SPREAD_BYTES_MIN: Final = 8_192
-"""… of so many bytes at least …"""
+"""A piece has so many bytes at least …"""
 SPREAD_BYTES_MAX: Final = 65_536
-"""… and if it came to more than so many, it is not spread: PostgreSQL would hardly rest between them."""
+"""… and if it came to more than so many, the group is not spread: PostgreSQL would hardly rest between
+them."""
 ATTEMPTS_MAX: Final = 3
 """How often a group is tried when the session breaks, before the caller hears of it."""
 
@@ -106,10 +109,13 @@ class Projector:
         """Called after every commit."""
         self.hurried = False
         """Set by any thread while somebody waits for what is being written: nothing is spread then."""
+        self.spreading = False
+        """Whether what is being written waits for gaps between commits of the log."""
         self._database = database
         self._sessions: list[Session] = []  # none: what is kept in memory must be read again
         self._writing: deque[asyncio.Task[None]] = deque()  # a session each, in order of their records
         self._groups = 0  # begun by these sessions
+        self._gap = asyncio.Event()  # set after a commit of the log
         self._remembers = False  # whether counters and closings below are those at `lsn`
         self._counters = segments.Counters()
         self._closed: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)  # by account ordinal
@@ -147,6 +153,7 @@ class Projector:
 
     async def close(self) -> None:
         """Ends the sessions, and whatever they are writing."""
+        self.spreading = False
         for task in self._writing:
             task.cancel()
         await asyncio.gather(*self._writing, return_exceptions=True)  # the first error was told already
@@ -173,10 +180,10 @@ class Projector:
                         f"the projection's session broke {attempt} times: {lost}", attempt, 0.0
                     ) from lost
 
-    async def extend(self, records: Sequence[Record], at_once: int = SESSIONS, spread_s: float = 0.0) -> None:
+    async def extend(self, records: Sequence[Record], at_once: int = SESSIONS, pieces: int = 0) -> None:
         """As `project`, but returns while the last of the records are still being written, at most `at_once`
-        groups together, each spread over about `spread_s`: in small pieces with pauses between them, so that
-        commits of the log seldom find a processor taken for long.
+        groups together, each in about so many `pieces` if there is a number: every piece waits for the next
+        `gap`, so that commits of the log seldom find a processor taken.
 
         What goes wrong with those is raised by the next call, or by `flush`; ConnectionLost among it. Then
         the records after `lsn` must be given again.
@@ -189,10 +196,14 @@ class Projector:
             following = [record for record in records if record.lsn > self.handed]
             self._check_sequence(following)
             for group in _groups(following):
-                await self._begin(group, at_once, spread_s)
+                await self._begin(group, at_once, pieces)
         except BaseException:
             await self.close()
             raise
+
+    def gap(self) -> None:
+        """Say that a commit of the log is over, and PostgreSQL has a moment."""
+        self._gap.set()
 
     async def flush(self) -> None:
         """Returns when all that was given is in the tables."""
@@ -219,10 +230,11 @@ class Projector:
                     break
         return records
 
-    async def _begin(self, records: Sequence[Record], at_once: int, spread_s: float) -> None:
+    async def _begin(self, records: Sequence[Record], at_once: int, pieces: int) -> None:
+        self.spreading = pieces > 0
         group = await self._make(records)
-        if spread_s:
-            group = group._replace(piece_bytes=_piece_bytes(group, spread_s))
+        if pieces:
+            group = group._replace(piece_bytes=_piece_bytes(group, pieces))
         while len(self._writing) >= at_once:
             await self._end_oldest()
         session = self._sessions[self._groups % len(self._sessions)]
@@ -240,7 +252,10 @@ class Projector:
         size = sum(len(record.legs) + len(record.accounts) + len(record.events) for record in records)
         group: _Group = await self._in_thread(size, _build, self.shard, self._counters.count, records)
         self._counters.add_accounts(np.ascontiguousarray(group.accounts["parent"]))
-        history = await self._in_thread(size, self._counters.segment_rows, self.shard, group.legs)
+        await self._pause()
+        touched = await self._in_thread(size, self._counters.add_legs, group.legs)
+        await self._pause()
+        history = await self._in_thread(size, self._counters.segment_rows, self.shard, group.legs, touched)
         group.copies.append(("account_history", segments.COLUMNS, [history]))
         return group
 
@@ -319,7 +334,7 @@ class Projector:
         if len(legs) == 0:
             return
         async with session.cursor().copy(_copy_statement("leg", _names(LEG_COLUMNS))) as copy:
-            async for block in self._leg_blocks(legs):
+            async for block in self._leg_blocks(legs, SPREAD_CHUNK_LEGS if piece_bytes else CHUNK_LEGS):
                 await self._write_block(copy, block, piece_bytes)
 
     async def _copy(
@@ -337,12 +352,23 @@ class Projector:
         while piece_bytes and len(block) - sent > piece_bytes and not self.hurried:
             await copy.write(block[sent : sent + piece_bytes])
             sent += piece_bytes
-            await asyncio.sleep(SPREAD_STEP_S)
+            await self._pause()
         await copy.write(block[sent:])
 
-    async def _leg_blocks(self, legs: Rows) -> AsyncIterator[memoryview]:
-        """The stream of all rows; the next chunk is built while one is written."""
-        chunks = [legs[at : at + CHUNK_LEGS] for at in range(0, len(legs), CHUNK_LEGS)]
+    async def _pause(self) -> None:
+        """While a group is spread over time, wait for the next gap, but not long."""
+        if not self.spreading or self.hurried:
+            return
+        self._gap.clear()
+        try:
+            async with asyncio.timeout(GAP_MAX_S):
+                await self._gap.wait()
+        except TimeoutError:
+            return
+
+    async def _leg_blocks(self, legs: Rows, size: int) -> AsyncIterator[memoryview]:
+        """The stream of all rows, so many legs at a time; the next chunk is built while one is written."""
+        chunks = [legs[at : at + size] for at in range(0, len(legs), size)]
         buffers: Buffers = await self._in_thread(len(legs), leg_rows, self.shard, chunks[0])
         following: asyncio.Future[Any] | None = None
         try:
@@ -449,7 +475,7 @@ def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
     events = [event_rows(record) for record in records if record.events]
     parties = fold_parties(events)
     guards = [guard for record in records for guard in record.guards]
-    stamped = [rows for record in records for rows in (record.accounts, record.guards, record.legs)]
+    stamped = (accounts, facts, *(record.guards for record in records if len(record.guards)))
     return _Group(
         accounts=accounts,
         legs=legs,
@@ -478,10 +504,10 @@ def _build(shard: int, first_ordinal: int, records: Sequence[Record]) -> _Group:
     )
 
 
-def _piece_bytes(group: _Group, spread_s: float) -> int:
-    """How much of a group to send at a time for it to take about so long; 0 = as much as goes."""
+def _piece_bytes(group: _Group, pieces: int) -> int:
+    """How much of a group to send at a time for it to be about so many pieces; 0 = as much as goes."""
     others = sum(len(block) for _, _, buffers in group.copies for block in blocks_of(buffers))
-    piece = int((group.legs.nbytes + others) * SPREAD_STEP_S / spread_s)
+    piece = (group.legs.nbytes + others) // pieces
     return max(piece, SPREAD_BYTES_MIN) if piece <= SPREAD_BYTES_MAX else 0
 
 

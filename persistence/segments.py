@@ -1,8 +1,8 @@
 """Account history from legs: which accounts a leg touches, and how; compiled, without Python work per leg.
 
 A leg touches its two accounts and every ancestor that has only one of them below it (spec: roll-ups).
-`Counters` are kept per account ordinal; `segment_rows` adds a run of legs to them and writes one row of
-`account_history` per account touched, in the COPY BINARY format.
+`Counters` are kept per account ordinal; `add_legs` adds a run of legs to them, and `segment_rows` writes one
+row of `account_history` per account touched, in the COPY BINARY format.
 """
 
 from typing import Any, Final
@@ -338,18 +338,23 @@ class Counters:
         self.parents[self.count : needed] = parents
         self.count = needed
 
-    def segment_rows(self, shard: int, legs: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-        """Adds `legs` (LEG_FACT, in order, no burnt ids) and returns the history rows of all accounts they
-        touch."""
+    def add_legs(self, legs: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """Adds `legs` (LEG_FACT, in order, no burnt ids); returns which accounts they touch, in order, each
+        with its number of legs and the first and last timestamp, for `segment_rows`."""
         if len(legs) == 0:
-            return np.empty(0, np.uint8)
+            return np.empty((0, 4), np.int64)
         assert int(legs["debit"].max()) < self.count
         assert int(legs["credit"].max()) < self.count
         room = min(self.count, TOUCHED_MAX * len(legs))
         touched = np.empty((room, 4), np.int64)
         used = _apply(legs, self.parents, self.values, self._slots, touched)
-        touched = np.ascontiguousarray(touched[np.argsort(touched[:used, 0])])
-        size = _ROW_BYTES * used + _ELEMENT_BYTES * int(touched[:, 1].sum())
+        return np.ascontiguousarray(touched[np.argsort(touched[:used, 0])])
+
+    def segment_rows(
+        self, shard: int, legs: npt.NDArray[np.void], touched: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint8]:
+        """The history rows of all accounts that `legs` touch, which were the last to be added."""
+        size = _ROW_BYTES * len(touched) + _ELEMENT_BYTES * int(touched[:, 1].sum())
         rows = np.empty(size, np.uint8)
         _write(legs, self.parents, self.values, self._slots, touched, shard, rows)
         return rows

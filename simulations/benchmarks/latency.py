@@ -1,5 +1,6 @@
 """How long a small batch takes while the server is not saturated: from the Python client, one after another,
-and in an open loop."""
+and in an open loop. The files of PostgreSQL's WAL are made before: a server that has run for some minutes uses
+its old ones again."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -29,6 +30,7 @@ def latency(options: Options) -> Iterator[Measurement]:
         with served() as engine, Client(engine.url, connections=SENDERS) as client:
             accounts = Accounts.created(client, options.scale.accounts)
             warm_up(client, accounts)
+            engine.make_wal_files()
             for run in life:
                 draws = np.random.default_rng(SEED)
                 engine.drain()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.client.errors import RequestRefused
@@ -32,6 +33,8 @@ from simulations.benchmarks.measurement import peak_bytes, resident_bytes
 END_S: Final = 600
 """How long an engine may take to stop: the projection catches up, and a snapshot is written."""
 POLL_S: Final = 0.01
+WAL_FILES: Final = 32
+"""As many as the embedded server keeps."""
 DRAIN_S: Final = 600
 CLOSED_S: Final = 30
 """How long it may take until an engine asks for keys."""
@@ -105,6 +108,17 @@ class ServedEngine:
             if now > deadline or health["status"] == "stopped":
                 raise CommandFailed(ExitCode.FAILED, f"The projection does not catch up: {health}.")
             time.sleep(POLL_S)
+
+    def make_wal_files(self) -> None:
+        """Have PostgreSQL make the files of its WAL, so that none is made under load: a server that has run
+        for some minutes uses its old ones again."""
+        with (
+            EmbeddedServer(self.folder) as server,
+            psycopg.connect(server.dsn, autocommit=True) as session,
+        ):
+            for _ in range(WAL_FILES):
+                session.execute("select pg_logical_emit_message(true, '', ''), pg_switch_wal()")
+            session.execute("checkpoint")
 
     def resident_bytes(self) -> int:
         """Memory of the engine's process; PostgreSQL's is not in it."""

@@ -386,18 +386,23 @@ async def test_sql_itself_refuses_a_leg_twice(database: Database) -> None:
 async def test_groups_spread_over_time_until_somebody_waits(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written in small pieces with pauses, which end when somebody waits; the tables are the same."""
+    """Written in small pieces, one in each gap, until somebody waits; the tables are the same."""
     monkeypatch.setattr("persistence.projection.SPREAD_BYTES_MIN", 64)
     pair = lived(12, 120)
     records = await write_log(database, pair.kernel.log)
     projector = Projector(database, 0)
-    await projector.extend(records[:60], 1, 0.05)
+    await projector.extend(records[:60], 1, 20)
     await projector.flush()
     assert projector.lsn == 60
-    await projector.extend(records[60:], 1, 600.0)
+    monkeypatch.setattr("persistence.projection.GAP_MAX_S", 600.0)
+    extending = asyncio.ensure_future(projector.extend(records[60:], 1, 20))
+    while not extending.done():
+        projector.gap()
+        await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(flushing := asyncio.ensure_future(projector.flush())), 0.3)
     projector.hurried = True
+    projector.gap()
     await asyncio.wait_for(flushing, 30)
     assert projector.lsn == len(records)
     await projector.close()
