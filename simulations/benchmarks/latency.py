@@ -1,6 +1,6 @@
 """How long a small batch takes while the server is not saturated: from the Python client, one after another,
-and in an open loop. The files of PostgreSQL's WAL are made before: a server that has run for some minutes uses
-its old ones again."""
+and in an open loop. The files of PostgreSQL's WAL are made before: a server that has run for a while uses its
+old ones again."""
 
 from collections.abc import Iterator
 from typing import Final
