@@ -75,6 +75,15 @@ class SchemaNewer(PersistenceError):
         self.known = known
 
 
+class SchemaOlder(PersistenceError):
+    """This database has migration `found`, and whoever may not migrate it needs `known`."""
+
+    def __init__(self, message: str, found: int, known: int) -> None:
+        super().__init__(message)
+        self.found = found
+        self.known = known
+
+
 class SchemaChanged(PersistenceError):
     """Migration `number` was applied with other content than this code's."""
 

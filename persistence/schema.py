@@ -12,7 +12,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from persistence.database import Database, Session, translated
-from persistence.errors import SchemaChanged, SchemaNewer
+from persistence.errors import SchemaChanged, SchemaNewer, SchemaOlder
 from persistence.statements import statements
 
 _APPLICATION = "tessera migrate"
@@ -61,6 +61,23 @@ async def is_current(database: Database) -> bool:
     known = migrations()
     async with database.session(_APPLICATION) as session:
         return len(await _applied(session, known)) == len(known)
+
+
+async def is_made(database: Database) -> bool:
+    """Whether there is a schema at all; one that is there is current. Raises as `migrate`, and SchemaOlder;
+    changes nothing."""
+    known = migrations()
+    async with database.session(_APPLICATION) as session:
+        found = len(await _applied(session, known))
+    if 0 < found < len(known):
+        raise SchemaOlder(
+            f"this database has schema version {found}, but this Tessera needs version {len(known)}: end "
+            "whatever uses it, and start `tessera serve` of this release, with --runtime local or ray, "
+            "which brings it up to date",
+            found=found,
+            known=len(known),
+        )
+    return found == len(known)
 
 
 async def _prepare(session: Session, schema: str) -> None:

@@ -29,13 +29,13 @@ class ClusterEngine(Engine):
         """Find the shards of the cluster that uses this database.
 
         Raises DatabaseRefused if there is none, ShardStopped if a shard can't be reached in time,
-        SchemaNewer.
+        SchemaNewer or SchemaOlder.
         """
         database = Database(settings.database)
         await asyncio.to_thread(database.start)
         engine = cls(settings, database, EngineMetrics())
         try:
-            found = await cluster.read(database) if await schema.is_current(database) else None
+            found = await cluster.read(database) if await schema.is_made(database) else None
             if found is None:
                 raise DatabaseRefused(
                     "no cluster uses this database: start one with `tessera serve --runtime ray --shards N`",

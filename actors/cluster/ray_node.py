@@ -58,6 +58,10 @@ ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """What every process of a cluster of shards should have in its environment, where it has no value yet."""
+DRIVERS_OWN: Final = {
+    # So often, a second apart, a head that is there is asked to let us in; one that wants a token never will.
+    "RAY_NUM_REDIS_GET_RETRIES": "3",
+}
 
 
 class RayNodeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,7 +88,9 @@ def environment(options: RayNodeOptions | None = None) -> dict[str, str]:
     more = dict(ENVIRONMENT)
     if "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         more["RAY_AUTH_MODE"] = "token" if "RAY_AUTH_TOKEN" in os.environ else "disabled"
-    if options is not None and options.storage is not None:
+    if options is None:
+        more |= DRIVERS_OWN
+    elif options.storage is not None:
         more |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": options.storage}
     return more | dict(os.environ)
 

@@ -45,7 +45,7 @@ async def cluster_report(settings: Settings) -> ClusterReport:
     database = Database(settings.database)
     await asyncio.to_thread(database.start)
     try:
-        found = await cluster.read(database) if await schema.is_current(database) else None
+        found = await cluster.read(database) if await schema.is_made(database) else None
         if found is None:
             return ClusterReport(holder="", shards=[])
         whereabouts = Whereabouts(database)

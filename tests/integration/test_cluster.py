@@ -15,6 +15,7 @@ from gateway.options import ExitCode
 from persistence import cluster, placement
 from persistence.database import Database
 from persistence.errors import DatabaseRefused
+from persistence.schema import migrations
 from tests.fixtures_cluster import hosted
 from tests.fixtures_engine import BOUND_S, Shop, bare_legs, results, settings_of
 from tests.integration.test_cli import tessera
@@ -102,6 +103,38 @@ async def test_another_number_of_shards_is_refused(database: Database) -> None:
     )
     assert code == ExitCode.DATABASE, said
     assert "this database was made for 3 shards, not 2, and that can't be changed: say --shards 3" in said
+
+
+async def test_whoever_only_joins_a_cluster_agrees_on_its_shards_and_schema(database: Database) -> None:
+    where = await placement.agreed(database, 3)
+    await cluster.join(database, where.shards)
+    joining = ("--runtime", "remote", "--database-url", database.dsn)
+    code, said = await asyncio.to_thread(refused, *joining, "--shards", "2")
+    assert code == ExitCode.DATABASE, said
+    assert "this database was made for 3 shards, not 2" in said
+
+    newest = len(migrations())
+    async with database.session("test") as session:
+        await session.execute("delete from migration where number = %s", (newest,))
+    code, said = await asyncio.to_thread(refused, *joining)
+    assert code == ExitCode.DATABASE, said
+    assert f"has schema version {newest - 1}, but this Tessera needs version {newest}" in said
+    assert "start `tessera serve` of this release" in said
+    for command in (("status",), ("stop",), ("move", "0", "--to", "here"), ("drain", "here")):
+        told = await asyncio.to_thread(tessera, "cluster", *command, "--database-url", database.dsn)
+        assert told.returncode == ExitCode.DATABASE, told.stderr
+        assert f"needs version {newest}" in told.stderr
+
+
+async def test_who_does_not_know_the_token_is_no_part_of_the_cluster(database: Database) -> None:
+    settings = settings_of(database)
+    async with hosted(settings):
+        async with ClusterEngine.connected(settings):
+            pass
+        async with database.session("test") as session:
+            await session.execute("update cluster set token = %s", (bytes(32),))
+        with pytest.raises(ShardStopped, match="does not know the token of this cluster"):
+            await ClusterEngine.connect(settings, limit_s=SHORT_S)
 
 
 async def test_a_head_that_is_not_there_is_refused(database: Database) -> None:
