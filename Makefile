@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test fuzz check bench bench-full drill failover simulate simulate-long format lock clean
+.PHONY: help setup demo serve test test-ray fuzz check bench bench-full drill failover simulate simulate-long format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,13 @@ serve: setup  ## Start the engine and its HTTP gateway
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest
 
+# What CI runs on Ray is a part of this: the modules whose `RUNTIMES` say so.
+RUNTIME_TESTS := $(addprefix tests/integration/test_,http_api.py http_idempotency.py http_reading.py bad_input.py \
+	bulk_api.py client.py client_api.py short_cut.py engine.py crossings.py)
+test-ray: setup  ## Run the tests of the core with four shards, in one process and on a Ray cluster of two nodes
+	$(BIN)/python -m pytest --runtime "4 shards" $(RUNTIME_TESTS)
+	$(BIN)/python -m pytest --runtime ray $(RUNTIME_TESTS)
+
 FUZZ_REQUESTS ?= 20000
 FUZZ_SEED ?= 1
 fuzz: setup  ## Hold the gateway to its OpenAPI document with 20,000 requests (FUZZ_REQUESTS), all checks, stateful
@@ -57,9 +64,9 @@ bench: setup  ## Run the short benchmarks
 bench-full: setup  ## Run the full benchmarks; takes an hour
 	$(BIN)/tessera bench --full --output bench-output $(BENCH)
 
-failover: setup  ## Strike a Ray cluster on this machine under load, 40 times; takes a quarter of an hour
+failover: setup  ## Strike a Ray cluster on this machine under load, 43 times; takes a quarter of an hour
 	$(BIN)/python -m simulations.failover --accounts 1000000 \
-		--shard 20 --gateway 5 --postgresql 5 --moved 3 --node 3 --frozen 3 --head 1 $(FAILOVER)
+		--shard 20 --gateway 5 --postgresql 5 --moved 3 --grown 3 --node 3 --frozen 3 --head 1 $(FAILOVER)
 
 drill: setup  ## Kill an engine under load, lose its database, restore a backup; prints RPO and RTO
 	$(BIN)/python -m simulations.drill

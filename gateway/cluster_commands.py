@@ -1,4 +1,4 @@
-"""`tessera cluster`: nodes that host shards, how the shards are, and moving or stopping them."""
+"""`tessera cluster`: nodes that host shards and are drained, how the shards are, moving and stopping them."""
 
 import signal
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -141,6 +141,18 @@ def move(
 ) -> None:
     """Stop a shard in order and start it on another node. Requests wait meanwhile."""
     _ask("move", data_dir, database_url, address, as_json, shard=shard, node=to)
+
+
+@cluster.command("drain")
+def drain(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Address, host name or id of the node.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move every shard off a node, one after the other, so that it can be stopped."""
+    _ask("drain", data_dir, database_url, address, as_json, node=node)
 
 
 @cluster.command("stop")

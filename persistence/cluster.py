@@ -82,6 +82,15 @@ async def read(database: Database) -> Cluster | None:
     return None if found is None else Cluster(*found)
 
 
+async def endpoints(database: Database) -> dict[int, Endpoint]:
+    """Where the shards are now, or were last."""
+    reader = Endpoints(database)
+    try:
+        return {endpoint.shard: endpoint for endpoint in await reader.read()}
+    finally:
+        await reader.close()
+
+
 async def hold(database: Database, holder: str) -> None:
     """Let `holder` start the shards from now on, and nobody else."""
     async with database.session(f"tessera {database.schema} cluster") as session:

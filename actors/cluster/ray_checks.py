@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from actors.cluster.shard_actor import NodeProbe, probe
 from actors.cluster.supervision import REFUSED, VERSION, Request, Said, encode
 from actors.settings import Settings
 from persistence import cluster
+from persistence.cluster import Endpoint
 from persistence.database import Database
 from persistence.errors import LockHeld
 from persistence.log_session import LogSession
@@ -74,6 +76,27 @@ def nodes() -> list[dict[str, Any]]:
     """The nodes that are alive and may host shards."""
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # as Ray has it
     return [node for node in found if node["Alive"] and node["Resources"].get(RESOURCE)]
+
+
+def called(name: str) -> list[dict[str, Any]]:
+    """The nodes with this id, host name or address, at least one. Raises Refused."""
+    found = nodes()
+    wanted = [
+        node
+        for node in found
+        if name in (node["NodeID"], node["NodeManagerHostname"], node["NodeManagerAddress"])
+    ]
+    if not wanted:
+        names = ", ".join(sorted({node["NodeManagerAddress"] for node in found}))
+        raise Refused(f"no node that may host shards is called {name!r}", f"There are: {names}.")
+    return wanted
+
+
+def rooms(endpoints: Iterable[Endpoint]) -> Counter[str]:
+    """How many more shards each node has room for, by its address."""
+    free = Counter({node["NodeManagerAddress"]: int(node["Resources"][RESOURCE]) for node in nodes()})
+    free.subtract(endpoint.host for endpoint in endpoints if endpoint.host in free)
+    return free
 
 
 def on(node: str, function: Any) -> Any:
@@ -152,7 +175,10 @@ def _check_nodes(settings: Settings) -> None:
                 "Install the same version on every machine.",
             )
         if found.trouble:
-            raise Refused(f"from the node {address}: {found.trouble}", "")
+            raise Refused(
+                f"from the node {address} PostgreSQL can't be used: {found.trouble}",
+                "Let that machine reach it under the same --database-url, or stop that node.",
+            )
 
 
 async def _check_holder(settings: Settings, database: Database, holder: str) -> None:

@@ -30,11 +30,12 @@ from persistence.database import Database
 
 HEAD_START_S: Final = 120.0
 READY_S: Final = 180.0
-"""How long a supervisor may take until it has created the shards, or says why it can't."""
+"""How long a supervisor may say nothing until it has done what it was asked for, or says why it can't."""
 STOP_S: Final = 150.0
 POLL_S: Final = 0.1
 PAUSE_MIN_S: Final = 1.0
-PAUSE_MAX_S: Final = 15.0
+PAUSE_MAX_S: Final = 5.0
+ANSWER_S: Final = 3.0
 
 _log = structlog.get_logger(__name__)
 
@@ -107,12 +108,13 @@ def check_installed() -> None:
 
 
 async def carry_out(settings: Settings, action: Action, address: str | None, **more: Any) -> None:
-    """Stop all shards or move one, of a cluster that is there. Raises ClusterRefused, PersistenceError."""
+    """Stop all shards, move one, or drain a node of a cluster that is there. Raises ClusterRefused,
+    PersistenceError."""
     check_installed()
     database = Database(settings.database)
     await asyncio.to_thread(database.start)
     try:
-        found = await cluster.read(database) if await schema.is_current(database) else None
+        found = await cluster.read(database) if await schema.is_made(database) else None
         if found is None:
             raise ClusterRefused("No cluster uses this database.", "Name the database of one.")
         where = address or found.holder
@@ -129,11 +131,12 @@ async def _start_head(shards: int) -> "tuple[_Child, str]":
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
+    address = f"127.0.0.1:{port}"
     options = RayNodeOptions(head=True, port=port, shards_max=shards, cpus=0)
     head = await _Child.start("actors.cluster.ray_node", msgspec.json.encode(options).decode())
     try:
         async with asyncio.timeout(HEAD_START_S):
-            while not await _answers(port):
+            while not await _answers(address):
                 if head.process.returncode is not None:
                     raise ClusterRefused("Ray's head does not start; what it printed says why.")
                 await asyncio.sleep(POLL_S)
@@ -143,13 +146,16 @@ async def _start_head(shards: int) -> "tuple[_Child, str]":
     except BaseException:
         await head.end()
         raise
-    return head, f"127.0.0.1:{port}"
+    return head, address
 
 
-async def _answers(port: int) -> bool:
+async def _answers(address: str) -> bool:
+    """Whether anybody listens there."""
+    host, _, port = address.rpartition(":")
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
+        async with asyncio.timeout(ANSWER_S):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError):
         return False
     writer.close()
     return True
@@ -231,6 +237,9 @@ class Supervision:
             _log.warning("the supervisor has ended; shards go on without it", exit_code=code)
             while not self._ending:
                 await asyncio.sleep(pause_s)
+                if not await _answers(self._request.address):
+                    pause_s = PAUSE_MIN_S  # looking costs nothing, and shards may wait for the head
+                    continue
                 pause_s = min(2 * pause_s, PAUSE_MAX_S)
                 try:
                     self._child = await ask(self._request)
@@ -246,8 +255,9 @@ async def ask(request: Request) -> _Child:
         with suppress(ConnectionError):  # then it has ended already, and says why
             child.stdin.write(encode(request) + b"\n")
             await child.stdin.drain()
-        async with asyncio.timeout(READY_S):
+        async with asyncio.timeout(READY_S) as limit:
             while (said := await _next(child)) is not None:
+                limit.reschedule(asyncio.get_running_loop().time() + READY_S)
                 if said.event == "ready":
                     return child
                 if said.event == "refused":
@@ -257,7 +267,7 @@ async def ask(request: Request) -> _Child:
     except TimeoutError as exc:
         child.process.kill()
         await child.end()
-        raise ClusterRefused(f"the supervisor was not ready within {READY_S:.0f} s") from exc
+        raise ClusterRefused(f"the supervisor said nothing for {READY_S:.0f} s") from exc
     except BaseException:
         await child.end()
         raise

@@ -15,7 +15,7 @@ import msgspec
 from actors.settings import Settings
 
 VERSION: Final = version("tessera")
-Action = Literal["run", "stop", "move"]
+Action = Literal["run", "stop", "move", "drain"]
 REFUSED: Final = 2
 """The exit code of a supervisor that was refused."""
 STOPPED: Final = 0
@@ -70,14 +70,14 @@ class RayOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted: to keep the shards running, to stop them, or to move one."""
+    """What is wanted: to keep the shards running, to stop them, to move one, or to move all off a node."""
 
     action: Action = "run"
     address: str  # of Ray's head
     settings: Settings
     shards: int
     shard: int = 0  # to be moved …
-    node: str = ""  # … to there
+    node: str = ""  # … to there, or the node to be drained
     first_port: int = 0  # shard n serves at first_port + n; 0 = any port
     stop_shards: bool = False  # when it ends, because nobody else would
 

@@ -15,6 +15,7 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,7 +24,17 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.cluster.ray_checks import NAMESPACE, Refused, cluster_of, connect, first_line, nodes, on
+from actors.cluster.ray_checks import (
+    NAMESPACE,
+    Refused,
+    called,
+    cluster_of,
+    connect,
+    first_line,
+    nodes,
+    on,
+    rooms,
+)
 from actors.cluster.ray_node import RESOURCE, stop_with_parent
 from actors.cluster.shard_actor import STOP_LIMIT_S, ShardActor, installed
 from actors.cluster.supervision import (
@@ -38,7 +49,8 @@ from actors.cluster.supervision import (
     take_stdout,
     to_path,
 )
-from persistence.cluster import Cluster
+from persistence import cluster
+from persistence.cluster import Cluster, Endpoint
 from persistence.database import Database
 from persistence.errors import PersistenceError
 
@@ -47,6 +59,11 @@ NODES_S: Final = 5.0
 ANSWER_S: Final = 10.0
 ABANDONED_S: Final = 30.0
 """After so long a shard that somebody has stopped is started again."""
+SERVING_S: Final = 120.0
+"""How long a shard may take until it serves elsewhere."""
+RELOCATIONS_MAX: Final = 3
+"""How often a move is tried: a supervisor that finds no actor meanwhile creates one where there is room."""
+POLL_S: Final = 0.05
 
 
 def actor_name(found: Cluster, shard: int) -> str:
@@ -57,8 +74,11 @@ def actor_name(found: Cluster, shard: int) -> str:
 class Supervisor:
     """Keeps the shards of a request running. This process is a driver of the Ray cluster already."""
 
-    def __init__(self, request: Request, found: Cluster, say: Callable[[Said], None]) -> None:
+    def __init__(
+        self, request: Request, database: Database, found: Cluster, say: Callable[[Said], None]
+    ) -> None:
         self._request = request
+        self._database = database
         self._say = say
         self._stopping = threading.Event()
         self._cluster = found
@@ -101,23 +121,72 @@ class Supervisor:
         self._say(Said(event="ready"))
 
     def move(self) -> None:
-        """Stop a shard in order and start it on the node that is wanted (an id, a host name or an
-        address)."""
-        shard, node = self._request.shard, self._request.node
-        wanted = [
-            found["NodeID"]
-            for found in nodes()
-            if node in (found["NodeID"], found["NodeManagerHostname"], found["NodeManagerAddress"])
-        ]
+        """Stop a shard in order and start it on the node that is wanted."""
+        shard, owners = self._request.shard, self._owners()
+        free = rooms(owner for owner in owners.values() if owner.shard != shard)
+        wanted = [node for node in called(self._request.node) if free[node["NodeManagerAddress"]] > 0]
         if not wanted:
-            names = ", ".join(sorted({found["NodeManagerAddress"] for found in nodes()}))
-            raise Refused(f"no node that may host shards is called {node!r}", f"There are: {names}.")
-        actor = self._find(shard)
-        if actor is not None:
-            ray.wait([actor.stop.remote()], timeout=STOP_LIMIT_S)
-            ray.kill(actor, no_restart=True)
-        self._create(shard, NodeAffinitySchedulingStrategy(wanted[0], soft=True))
+            raise Refused(
+                f"the node {self._request.node} has no room for another shard",
+                "Move another shard away from it first, or start it with a higher --shards-max.",
+            )
+        self._relocate(shard, wanted[0], owners.get(shard))
         self._say(Said(event="ready"))
+
+    def drain(self) -> None:
+        """Move all shards off a node, one after the other, to those with the most room: then it may end."""
+        leaving = {node["NodeManagerAddress"] for node in called(self._request.node)}
+        owners = self._owners()
+        going = [owner for owner in owners.values() if owner.host in leaving]
+        free = Counter(
+            {address: room for address, room in rooms(owners.values()).items() if address not in leaving}
+        )
+        room = sum(count for count in free.values() if count > 0)
+        if room < len(going):
+            raise Refused(
+                f"{len(going)} shards would have to leave {self._request.node}, and the other nodes have "
+                f"room for {room}",
+                "Start another node first, with `tessera cluster node --address HOST:PORT`.",
+            )
+        by_address = {node["NodeManagerAddress"]: node for node in nodes()}
+        for owner in going:
+            address, _ = free.most_common(1)[0]
+            free[address] -= 1
+            self._relocate(owner.shard, by_address[address], owner)
+        self._say(Said(event="ready"))
+
+    def _relocate(self, shard: int, node: dict[str, Any], owner: Endpoint | None) -> None:
+        """Stop a shard in order, start it on a node, and wait until it serves there."""
+        address = node["NodeManagerAddress"]
+        for _ in range(RELOCATIONS_MAX):
+            actor = self._find(shard)
+            if actor is not None:
+                ray.wait([actor.stop.remote()], timeout=STOP_LIMIT_S)
+                ray.kill(actor, no_restart=True)
+            self._create(shard, NodeAffinitySchedulingStrategy(node["NodeID"], soft=True))
+            owner = self._next_owner(shard, owner)
+            if owner.host == address:
+                self._note(shard, f"it serves on {address}")
+                return
+        raise Refused(
+            f"shard {shard} was started on {owner.host if owner else 'no node'} instead of {address} "
+            f"{RELOCATIONS_MAX} times",
+            "See `tessera cluster status`, and try again when every shard serves.",
+        )
+
+    def _next_owner(self, shard: int, before: Endpoint | None) -> Endpoint:
+        deadline = time.monotonic() + SERVING_S
+        while (owner := self._owners().get(shard)) is None or (before and owner.epoch <= before.epoch):
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"shard {shard} does not serve {SERVING_S:.0f} s after it was stopped",
+                    "`tessera cluster status` says why; its requests wait.",
+                )
+            time.sleep(POLL_S)
+        return owner
+
+    def _owners(self) -> dict[int, Endpoint]:
+        return asyncio.run(cluster.endpoints(self._database))
 
     # Shards
 
@@ -203,7 +272,12 @@ class Supervisor:
         self._good_nodes = [node for node, answer in asked.items() if answer in done and _is_ours(answer)]
 
 
-_ACTIONS: Final = {"run": Supervisor.run, "stop": Supervisor.stop_shards, "move": Supervisor.move}
+_ACTIONS: Final = {
+    "run": Supervisor.run,
+    "stop": Supervisor.stop_shards,
+    "move": Supervisor.move,
+    "drain": Supervisor.drain,
+}
 _actor_class = ray.remote(ShardActor)
 _installed = ray.remote(num_cpus=0, max_retries=0)(installed)
 
@@ -227,7 +301,7 @@ def main() -> None:
         with Database(request.settings.database) as database:
             connect(request, database, say)
             found = asyncio.run(cluster_of(database))
-            _ACTIONS[request.action](Supervisor(request, found, say))
+            _ACTIONS[request.action](Supervisor(request, database, found, say))
     except Refused as refusal:
         say(Said(event="refused", text=refusal.text, hint=refusal.hint))
         sys.exit(REFUSED)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from simulations.benchmarks.served import fresh_folder
-from simulations.failover.blows import BLOWS
+from simulations.failover.blows import BLOWS, LIMITS_S
 from simulations.failover.clients import Clients, Market
 from simulations.failover.judging import judge
 from simulations.failover.stage import Stage
@@ -35,7 +35,13 @@ class Waits(msgspec.Struct, frozen=True, kw_only=True):
     blow: str
     median_s: float
     longest_s: float
+    limit_s: float | None  # that they should have stayed under
     each_s: list[float]
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody waited longer than they should."""
+        return self.limit_s is None or self.longest_s <= self.limit_s
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,21 +58,27 @@ def run_blows(options: Options, tell: Callable[[str], None]) -> Outcome:
     random = Random(options.seed)
     order = [name for name, count in options.blows.items() for _ in range(count)]
     random.shuffle(order)
-    waits: dict[str, list[float]] = {name: [] for name in BLOWS}
+    waits: dict[str, list[float]] = {}
     with fresh_folder() as folder:
         with Stage.opened(folder, options.shards, options.keep_head) as stage:
             market = Market(stage.urls[0], options.accounts)
             with writing(Clients(stage.urls, market, random.getrandbits(32), CLIENTS)) as clients:
                 for number, name in enumerate(order, 1):
                     clients.calm(random.randrange(1, CALM_ANSWERS_MAX))
-                    waits[name].append(BLOWS[name](stage, clients, random))
-                    tell(f"{number} of {len(order)}: {name}, waited {waits[name][-1]:.2f} s")
+                    for what, waited_s in BLOWS[name](stage, clients, random).items():
+                        waits.setdefault(what, []).append(waited_s)
+                        tell(f"{number} of {len(order)}: {what}, waited {waited_s:.2f} s")
         books = judge(stage, clients)
     return Outcome(
         waits=[
-            Waits(blow=name, median_s=median(each), longest_s=max(each), each_s=each)
-            for name, each in waits.items()
-            if each
+            Waits(
+                blow=what,
+                median_s=median(each),
+                longest_s=max(each),
+                limit_s=LIMITS_S.get(what),
+                each_s=each,
+            )
+            for what, each in sorted(waits.items())
         ],
         transfers=len(clients.transfers),
         chains=len(clients.chains),

@@ -1,4 +1,4 @@
-"""A small cluster on this machine: PostgreSQL, a head, two nodes for shards, and two gateways.
+"""A small cluster on this machine: PostgreSQL, a head, two nodes for shards or three, and two gateways.
 
 The first gateway has a supervisor; the second one only serves. Nodes have addresses of their own on the
 loopback network, so that they can be told apart.
@@ -25,6 +25,8 @@ from simulations.failover.programs import Program
 START_S: Final = 120.0
 ADDRESSES: Final = ("127.0.0.2", "127.0.0.3")
 """Of the nodes."""
+ADDED: Final = "127.0.0.4"
+"""Of a node that joins later, and leaves again."""
 ROOMS: Final = 8
 """Shards that a node may host; each can take all of them."""
 HEAD: Final = "head"
@@ -94,6 +96,10 @@ class Stage:
         """Move a shard to a node, on purpose."""
         run(carry_out(self.settings, "move", self._head, shard=shard, node=address))
 
+    def drain(self, address: str) -> None:
+        """Move all shards off a node."""
+        run(carry_out(self.settings, "drain", self._head, node=address))
+
     # Programs
 
     @property
@@ -125,7 +131,7 @@ class Stage:
     def _end(self) -> None:
         """End everything, shards with snapshots if nothing has gone wrong."""
         with ExitStack() as stack:
-            for name in (HEAD, *ADDRESSES, *GATEWAYS):
+            for name in (HEAD, *ADDRESSES, ADDED, *GATEWAYS):
                 if name in self.programs:
                     if name == GATEWAYS[0]:
                         stack.callback(self._stop_shards)
