@@ -33,7 +33,7 @@ from gateway.security.description import describe_credentials
 from gateway.security.gate import MESSAGES_PATH
 from gateway.webhooks import schemas as webhook_schemas
 from gateway.webhooks import source_schemas
-from gateway.wire import UNSIGNED_64_MAX, WIRE_TYPES, Amount, Balance, Instant, Unsigned64
+from gateway.wire import SUM_MAX, UNSIGNED_64_MAX, WIRE_TYPES, Amount, Balance, Instant, Sum, Unsigned64
 
 DOCUMENT_PATH: Final = "/openapi.json"
 PAGE_PATH: Final = "/docs"
@@ -55,6 +55,14 @@ WIRE_SCHEMAS: Final[Mapping[type, dict[str, Any]]] = {
         "oneOf": _BALANCES,
         "description": "Minor units with a sign; sent as a string beyond 2^53 - 1.",
         "examples": [-50000],
+    },
+    Sum: {
+        "oneOf": [
+            {"type": "integer", "minimum": 0, "maximum": SUM_MAX},
+            {"type": "string", "pattern": "^[0-9]{1,38}$"},
+        ],
+        "description": "Minor units of many accounts, 0 to 10^38 - 1; sent as a string above 2^53 - 1.",
+        "examples": [974774793],
     },
     Unsigned64: {
         "oneOf": [

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.entities import Effect, PartyKind, Side, ThingKind
-from gateway.wire import Amount, Balance, Instant, Unsigned64
+from gateway.wire import Amount, Balance, Instant, Sum, Unsigned64
 
 NAME_LENGTH_MAX: Final = 256
 KEY_LENGTH_MAX: Final = 256
@@ -621,11 +621,11 @@ class TrialBalanceLine(msgspec.Struct, frozen=True, kw_only=True):
 
     asset: str
     accounts: int
-    debits: Amount
-    credits: Amount
+    debits: Sum
+    credits: Sum
     difference: Balance
-    debits_pending: Amount
-    credits_pending: Amount
+    debits_pending: Sum
+    credits_pending: Sum
 
 
 class TrialBalance(msgspec.Struct, frozen=True, kw_only=True):

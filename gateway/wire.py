@@ -28,7 +28,8 @@ from gateway.problems import gateway_problem, malformed_json, wrong_value
 JSON_INTEGER_MAX: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 UNSIGNED_64_MAX: Final = 2**64 - 1
-DIGITS_MAX: Final = 20
+SUM_MAX: Final = 10**38 - 1
+DIGITS_MAX: Final = 38
 ESCAPED_NUL: Final = rb"\u0000"
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -90,6 +91,15 @@ class Balance(int):
         return cls(_whole_number(value, "a balance or limit in minor units", -AMOUNT_MAX, AMOUNT_MAX))
 
 
+class Sum(int):
+    """A sum over many accounts in minor units: 0 to 10^38 - 1, since each of them may have 64 bits."""
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The number, or WrongValue saying what is wrong with it."""
+        return cls(_whole_number(value, "a sum in minor units", 0, SUM_MAX))
+
+
 class Unsigned64(int):
     """A free number of the client's: 0 to 2^64 - 1."""
 
@@ -135,7 +145,7 @@ def _nanoseconds(text: str) -> int:
     return seconds * SECOND_NS + int((fraction or "").ljust(9, "0"))
 
 
-WIRE_TYPES: Final = (Amount, Balance, Unsigned64, Instant)
+WIRE_TYPES: Final = (Amount, Balance, Sum, Unsigned64, Instant)
 
 
 def decode_value(kind: type, value: object) -> Any:

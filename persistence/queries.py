@@ -190,10 +190,10 @@ class Queries(Listings):
             TrialBalanceRow(
                 asset=row[0],
                 accounts=row[1],
-                debits=row[2],
-                credits=row[3],
-                debits_pending=row[4],
-                credits_pending=row[5],
+                debits=int(row[2]),
+                credits=int(row[3]),
+                debits_pending=int(row[4]),
+                credits_pending=int(row[5]),
             )
             for row in rows
         ]

@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from gateway.openapi import answers
 from gateway.routes.parameters import EngineOf, WaitLsn, read_after
 from gateway.schemas import TrialBalance, TrialBalanceLine
-from gateway.wire import Amount, Answer, Balance, Instant
+from gateway.wire import Answer, Balance, Instant, Sum
 
 EXAMPLE: Final = {
     "balanced": True,
@@ -43,11 +43,11 @@ async def trial_balance(
         TrialBalanceLine(
             asset=engine.asset_code(row.asset),
             accounts=row.accounts,
-            debits=Amount(row.debits),
-            credits=Amount(row.credits),
+            debits=Sum(row.debits),
+            credits=Sum(row.credits),
             difference=Balance(row.debits - row.credits),
-            debits_pending=Amount(row.debits_pending),
-            credits_pending=Amount(row.credits_pending),
+            debits_pending=Sum(row.debits_pending),
+            credits_pending=Sum(row.credits_pending),
         )
         for row in await engine.queries.trial_balance(at)
     ]

@@ -195,15 +195,16 @@ order by timestamp;
 select reverses, id from move where reverses = any(%(ids)s) and seq = 0 order by timestamp, id;
 
 -- name: trial_balance
--- Per asset: accounts, and what was posted and is pending on either side; without roll-ups.
-select asset, accounts, debits::int8, credits::int8, debits_pending::int8, credits_pending::int8
+-- Per asset: accounts, and what was posted and is pending on either side; without roll-ups. Each account's
+-- counters have 64 bits, and their sums more.
+select asset, accounts, debits, credits, debits_pending, credits_pending
 from trial_balance
 order by asset;
 
 -- name: trial_balance_at
 -- The same, right after everything recorded up to and at a time.
-select a.asset, count(*), sum(b.debits_posted)::int8, sum(b.credits_posted)::int8, sum(b.debits_pending)::int8,
-       sum(b.credits_pending)::int8
+select a.asset, count(*), sum(b.debits_posted), sum(b.credits_posted), sum(b.debits_pending),
+       sum(b.credits_pending)
 from account a
 cross join lateral balance_at(a.shard, a.ordinal, %(at)s) b
 where a.flags & 8 = 0 and a.created <= %(at)s
