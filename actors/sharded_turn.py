@@ -251,7 +251,7 @@ class ShardedTurn(Turn):
         if isinstance(open, OpenMoves):
             self._answers.append((open.letter, open.answers))
         elif isinstance(open, OpenLegs):
-            super()._answer_legs(open.letter, open.status, open.timestamp)
+            super()._answer_legs(open.letter, self._unhidden(open.letter, open.status), open.timestamp)
 
     def _fill(self, open: OpenAnswer, at: int, answer: MoveAnswer) -> None:
         assert isinstance(open, OpenMoves)

@@ -206,7 +206,9 @@ class MoveBook:
             return MovePreview(code=prepared.refusal[0], message=prepared.refusal[1])
         if not prepared.leg_count:
             return MovePreview(state=prepared.target)
-        return preview.of_prepared(prepared, self.compile([prepared]), self._ledger, now)
+        block = self.compile([prepared])
+        elsewhere = self._placement.of_accounts(block.opens.id) != self._shard
+        return preview.of_prepared(prepared, block, self._ledger, now, elsewhere)
 
     def standing(self, move: int, loaded: LoadedRequests | None = None) -> tuple[str, str, int]:
         """Kind, state and `seq` of a Move, ended ones too. Raises Refused if there is none."""

@@ -2,7 +2,8 @@
 knows.
 
 The legs are judged by the reference model, over copies of the accounts and holds that they name. So a preview
-refuses what the ledger would refuse, with the same words, and changes nothing.
+refuses what the ledger would refuse, with the same words, and changes nothing. With several shards it asks
+none of the others: what the guards of their accounts would refuse is refused only when the command is sent.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,16 @@ import numpy.typing as npt
 from engine.commands import MovePreview
 from engine.drafts import Draft, MoveBlock
 from engine.entities import Effect, Entry, Side
-from engine.layout import LEG_FLAGS_OF_CLIENTS, SECOND_NS, HoldStatus, LegFlag, ids_column, ids_list
+from engine.layout import (
+    CEILING_UNSET,
+    FLOOR_UNSET,
+    LEG_FLAGS_OF_CLIENTS,
+    SECOND_NS,
+    HoldStatus,
+    LegFlag,
+    ids_column,
+    ids_list,
+)
 from engine.ledger import Ledger
 from engine.outcomes import Prepared, leg_refusal
 from engine.reference import Account, AccountState, Hold, Leg, LegFact, ReferenceLedger
@@ -25,12 +35,15 @@ _COUNTERS: Final = ("debits_pending", "debits_posted", "credits_pending", "credi
 _PLAIN: Final = ("asset", "code", "flags", "floor", "ceiling", "version", "timestamp", *_COUNTERS)
 
 
-def of_prepared(prepared: Prepared, block: MoveBlock, ledger: Ledger, now: int) -> MovePreview:
-    """What the ledger would make of the legs of a prepared command, `block`."""
+def of_prepared(
+    prepared: Prepared, block: MoveBlock, ledger: Ledger, now: int, elsewhere: npt.NDArray[np.bool_]
+) -> MovePreview:
+    """What the ledger would make of the legs of a prepared command, `block`. Of the accounts that the block
+    opens, some are `elsewhere`, on other shards."""
     draft = prepared.draft
     assert draft is not None
     model = _model(block, ledger)
-    outcome = model.apply_batch(_legs(block), now, _opens(block), _ALLOWED)
+    outcome = model.apply_batch(_legs(block), now, _opens(block, elsewhere), _ALLOWED)
     status = np.array([int(answer.result) for answer in outcome.answers], np.uint8)
     refusal = leg_refusal(prepared, status)
     if refusal is not None:
@@ -152,9 +165,13 @@ def _legs(block: MoveBlock) -> list[Leg]:
     return [Leg(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
-def _opens(block: MoveBlock) -> list[tuple[int, Account]]:
-    """Accounts to ensure; each once, as the ledger opens them."""
-    opens = block.opens
+def _opens(block: MoveBlock, elsewhere: npt.NDArray[np.bool_]) -> list[tuple[int, Account]]:
+    """Accounts to ensure; each once, as the ledger opens them. Those on other shards, whose balances are not
+    known here, without guards."""
+    opens = block.opens._replace(
+        floor=np.where(elsewhere, FLOOR_UNSET, block.opens.floor),
+        ceiling=np.where(elsewhere, CEILING_UNSET, block.opens.ceiling),
+    )
     columns: dict[str, npt.NDArray[np.generic]] = opens._asdict()
     numbers = {name: columns[name].tolist() for name in ("before", "asset", "code", "floor", "ceiling")}
     found = []

@@ -94,14 +94,19 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         given = {name: _text(value) for name, value in self.query.items() if value is not None}
         return f"{self.path}?{urlencode(given, doseq=True)}" if given else self.path
 
-    def content(self, new_id: Callable[[], str]) -> tuple[bytes | None, dict[str, str]]:
-        """The body, with an id if it takes one and has none, and the headers."""
+    @property
+    def is_at_home_somewhere(self) -> bool:
+        """Whether its id, which the caller has not given, may have to tell where a Move is at home."""
+        return self.path.startswith("/v1/moves") and getattr(self.body, "id", self) is None
+
+    def content(self, new_id: Callable[[], str], keyed: bool = False) -> tuple[bytes | None, dict[str, str]]:
+        """The body, with an id if it takes one and has none, and the headers; with `keyed`, a key instead."""
         body, headers = self.body, {"Accept": "application/json"}
         if body is None:
             return None, headers
-        if getattr(body, "id", self) is None:
+        if getattr(body, "id", self) is None and not keyed:
             body = msgspec.structs.replace(body, id=UUID(new_id()))
-        if self.keyed:
+        if self.keyed or keyed:
             headers["Idempotency-Key"] = new_id()
         return encode(body), {**headers, **_JSON}
 

@@ -3,15 +3,15 @@
 Nothing here knows whether it runs in the caller's thread or in another one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 import numpy as np
 
-from engine.ids import format_id
-from engine.layout import ids_list
+from engine.ids import format_id, parse_id
+from engine.layout import ids_column, ids_list
 from engine.results import Result
 from gateway.arrow_schema import MEDIA_TYPE, ROWS_MAX
 from gateway.client import columns as cols
@@ -31,6 +31,7 @@ BATCH_ROWS: Final = 8_190
 _ARROW: Final = {"Content-Type": MEDIA_TYPE}
 _JSON: Final = {"Content-Type": "application/json"}
 _NOT_FOUND: Final = 404
+_ID_IN_WRONG_BUCKET: Final = Result.ID_IN_WRONG_BUCKET.slug
 
 Json = Any
 
@@ -53,6 +54,7 @@ class Core:
         self._batch_rows = batch_rows
         self._sequence = Sequence.drawn(random)
         self._assets: dict[str, int] = {}
+        self._ids_tell_shards = False  # as far as we know
 
     # Bulk
 
@@ -135,10 +137,13 @@ class Core:
         """The reply to a call; with `after`, of what has the log up to there."""
         from gateway.client.api import reply_of  # noqa: PLC0415  # the schemas of the server: slow to import
 
-        body, headers = call.content(self.new_id)
-        if after is not None:
-            headers["Tessera-Wait-Lsn"] = str(after)
-        response = self.transport.send(call.method, call.target, body, headers)
+        def send(keyed: bool) -> Response:
+            body, headers = call.content(self.new_id, keyed)
+            if after is not None:
+                headers["Tessera-Wait-Lsn"] = str(after)
+            return self.transport.send(call.method, call.target, body, headers)
+
+        response = self._at_home(send) if call.is_at_home_somewhere else send(False)
         return reply_of(call, response.body, response.headers)
 
     def pages(self, path: str, query: Mapping[str, Any]) -> Iterator[Json]:
@@ -161,11 +166,20 @@ class Core:
         return self.send("POST", "/v1/accounts", {**fields, "key": key, "asset": asset})
 
     def move(self, kind: str, fields: Mapping[str, Any]) -> Json:
-        return self.send("POST", "/v1/moves", self._identified(fields) | {"kind": kind})
+        content = {**fields, "kind": kind}
+        if "id" in content:
+            return self.send("POST", "/v1/moves", content)
+
+        def send(keyed: bool) -> Response:
+            more = {"Idempotency-Key": self.new_id()} if keyed else {}
+            body = msgspec.json.encode(content if keyed else self._identified(content))
+            return self.transport.send("POST", "/v1/moves", body, _JSON | more)
+
+        return _json(self._at_home(send))
 
     def step(self, move: str, transition: str, fields: Mapping[str, Any]) -> Json:
         path = f"/v1/moves/{quote(move, safe='')}/{quote(transition, safe='+')}"
-        return self.send("POST", path, self._identified(fields))
+        return self.send("POST", path, {"id": self.new_id(of=move), **fields})
 
     def create_webhook(self, url: str, fields: Mapping[str, Any]) -> Json:
         return self.send("POST", "/v1/webhooks", self._identified(fields) | {"url": url})
@@ -180,9 +194,25 @@ class Core:
         """The fields, with an id, so that sending them again changes nothing."""
         return {"id": self.new_id(), **fields}
 
-    def new_id(self) -> str:
-        """A new id for a request, as UUID text."""
-        return format_id(ids_list(new_ids(1, sequence=self._sequence))[0])
+    def _at_home(self, send: Callable[[bool], Response]) -> Response:
+        """The answer to a request for a Move: under an id of ours, or under a key (`send(True)`) where ids
+        have to tell the shard that the Move is at home on: that is for the server to know."""
+        if not self._ids_tell_shards:
+            try:
+                return send(False)
+            except RequestRefused as refused:
+                if refused.code != _ID_IN_WRONG_BUCKET:
+                    raise
+                self._ids_tell_shards = True
+        return send(True)
+
+    def new_id(self, of: str = "") -> str:
+        """A new id for a request, as UUID text; `of` is the Move whose shard it has to reach, if known."""
+        try:
+            home = ids_column([parse_id(of)]) if of else None
+        except ValueError:
+            home = None  # what is no id is the server's to refuse
+        return format_id(ids_list(new_ids(1, pending_id=home, sequence=self._sequence))[0])
 
 
 def _json(response: Response) -> Json:
