@@ -1,8 +1,10 @@
-"""Shards behind sockets, as gateways of a cluster meet them, without Ray: each in a thread of its own."""
+"""Engines on every runtime; and shards behind sockets, as gateways of a cluster meet them, without Ray:
+each in a thread of its own.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
@@ -14,10 +16,14 @@ from actors.settings import Settings
 from persistence import cluster, placement
 from persistence.database import Database
 from tests.fixtures_engine import BOUND_S
+from tests.fixtures_ray import on_ray
 
-LOCAL_AND_CLUSTER = ["local", "cluster"]
+LOCAL = ["local"]
+LOCAL_AND_CLUSTER = [*LOCAL, "cluster"]
 EVERYWHERE = [*LOCAL_AND_CLUSTER, "4 shards"]
-"""Runtimes: shards in this process, reached over sockets, or four of them in this process."""
+ON_RAY_TOO = [*EVERYWHERE, "ray"]
+"""Runtimes: one shard in this process, or reached over a socket; four in this process, or on two nodes of a
+Ray cluster."""
 PLACE = Place(host="127.0.0.1", node="here")
 
 
@@ -41,13 +47,16 @@ async def hosted(settings: Settings) -> AsyncIterator[list[HostStatus]]:
 
 
 @asynccontextmanager
-async def engine_on(runtime: str, settings: Settings) -> AsyncIterator[Engine]:
-    """An engine on one of the runtimes."""
-    if runtime == "4 shards":
+async def engine_on(runtime: str, settings: Settings, ray_address: str = "") -> AsyncIterator[Engine]:
+    """An engine on one of the runtimes; `ray_address` is where the head of a cluster is, for those on Ray."""
+    if runtime in {"4 shards", "ray"}:
         settings = msgspec.structs.replace(settings, shards=4)
-    if runtime != "cluster":
-        async with Engine.running(settings) as engine:
-            yield engine
-    else:
-        async with hosted(settings), ClusterEngine.connected(settings) as engine:
-            yield engine
+    async with AsyncExitStack() as stack:
+        match runtime:
+            case "cluster":
+                await stack.enter_async_context(hosted(settings))
+                yield await stack.enter_async_context(ClusterEngine.connected(settings))
+            case "ray":
+                yield await stack.enter_async_context(on_ray(settings, ray_address))
+            case _:
+                yield await stack.enter_async_context(Engine.running(settings))

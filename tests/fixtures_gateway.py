@@ -6,6 +6,7 @@
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from tests.fixtures_cluster import engine_on
 from tests.fixtures_postgres import TEMPLATE
 
 START_S: Final = 120
+REST_S: Final = 20
 T = TypeVar("T")
 _numbers = itertools.count(1)
 
@@ -37,10 +39,15 @@ class RunningGateway:
     """An engine and its HTTP server in a thread with an event loop of its own."""
 
     def __init__(
-        self, settings: Settings, runtime: str = "local", webhooks: WebhookSettings | None = None
+        self,
+        settings: Settings,
+        runtime: str = "local",
+        webhooks: WebhookSettings | None = None,
+        ray_address: str = "",
     ) -> None:
         self._settings = settings
         self._runtime = runtime  # see `engine_on`
+        self._ray_address = ray_address
         self._webhooks = webhooks
         self._started = threading.Event()
         self._stop: asyncio.Event
@@ -97,7 +104,7 @@ class RunningGateway:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with (
-            engine_on(self._runtime, self._settings) as self.engine,
+            engine_on(self._runtime, self._settings, self._ray_address) as self.engine,
             serving(self.engine, bind("127.0.0.1", 0), webhooks=self._webhooks) as server,
         ):
             self.url = server.url
@@ -135,11 +142,23 @@ class Client(httpx.Client):
 
     def books(self) -> tuple[int, Any]:
         """How long the log is, and the trial balance: what must not change when something is refused."""
-        lsn = self.get("/health").json()["lsn"]
+        lsn = self._lsn_at_rest()
         answer = self.get("/v1/trial-balance")
         assert answer.status_code == 200, answer.text
         assert answer.json()["balanced"], answer.text
         return lsn, answer.json()
+
+    def _lsn_at_rest(self) -> int:
+        """How long the log is once shards have told each other all about what was answered: a turn of each of
+        them, for holds, finds nothing more to write."""
+        lsn, deadline = -1, time.monotonic() + REST_S
+        while True:
+            assert self.get("/v1/holds", params={"limit": 1}).status_code == 200
+            found = int(self.get("/health").json()["lsn"])
+            if found == lsn:
+                return lsn
+            assert time.monotonic() < deadline, "the log grows on"
+            lsn = found
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +188,9 @@ def gateway(spare_databases: Any, request: pytest.FixtureRequest) -> Iterator[Ru
     """An engine behind HTTP, with pounds; local, or on the runtime that a module asks for by its
     parameter."""
     runtime = getattr(request, "param", "local")
-    with RunningGateway(Settings(database_url=spare_databases()), runtime) as running:
+    settings = Settings(database_url=spare_databases())
+    ray_address = request.getfixturevalue("ray_address") if runtime == "ray" else ""
+    with RunningGateway(settings, runtime, ray_address=ray_address) as running:
         with httpx.Client(base_url=running.url) as client:
             made = client.post("/v1/things", json={"kind": "asset", "code": "GBP", "exponent": 2})
             assert made.status_code == 201, made.text

@@ -10,8 +10,11 @@ import pytest
 
 from gateway.app import BODY_BYTES_MAX
 from gateway.schemas import LEGS_PER_REQUEST_MAX
+from tests.fixtures_cluster import LOCAL
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id, leg, transfer
+
+RUNTIMES = LOCAL
 
 NOBODY = "00000000-0000-7000-8000-000000000001"
 
@@ -247,7 +250,7 @@ def test_assets_that_differ(http: Client, people: tuple[str, str]) -> None:
 def test_more_than_there_is(http: Client, people: tuple[str, str]) -> None:
     payer, payee = people
     before = http.books()
-    sent = transfer(payer, payee, 1_000_000, id=fresh_id())
+    sent = transfer(payer, payee, 1_000_000, id=fresh_id(payer))
     refused(http.post("/v1/moves", json=sent), 409, "below_floor", "")
     again = http.post("/v1/moves", json=sent)
     refused(again, 409, "below_floor", "")

@@ -29,8 +29,11 @@ from gateway.client import (
 from persistence.database import Database
 from tests.faults.http_proxy import HttpProxy
 from tests.faults.served import Nursery
+from tests.fixtures_cluster import LOCAL
 from tests.fixtures_engine import BOUND_S
 from tests.fixtures_gateway import RunningGateway
+
+RUNTIMES = LOCAL
 
 QUICK: Final = Retry(first_s=0.01, longest_s=0.05, give_up_s=60.0)
 Ids = Any
@@ -70,7 +73,7 @@ def test_the_documented_ten_lines(gateway: RunningGateway) -> None:
         )
         assert answers.counts() == {Result.CREATED: 20_000}
         assert len(set(ids_list(answers.ids))) == 20_000
-        assert answers.lsn == client.get("/health")["lsn"]
+        assert 0 < answers.lsn <= client.get("/health")["lsn"]
         assert net(client, accounts[0]) == int((payee == 0).sum()) - int((payer == 0).sum())
 
 
@@ -117,7 +120,7 @@ async def test_the_same_for_asyncio(gateway: RunningGateway) -> None:
         accounts = new_account_ids(2)
         (await client.create_accounts(id=accounts, asset="GBP", code=1)).check()
         legs = {"debit": accounts[0], "credit": accounts[1], "amount": 1, "asset": "GBP", "code": 1}
-        ids = new_ids(350)
+        ids = new_ids(350, np.repeat(accounts[:1], 350, axis=0))
         (await client.post_legs(**legs, id=ids)).check()
 
         async def parts() -> AsyncIterator[dict[str, Any]]:
@@ -190,11 +193,11 @@ async def test_a_chain_whose_answer_was_lost_is_there_as_a_whole(gateway: Runnin
     ):
         accounts = new_account_ids(3)
         (await client.create_accounts(id=accounts, asset="GBP", code=1, floor=[None, None, 0])).check()
-        ids = new_ids(8)
-        there_before = {"debit": accounts[0], "credit": accounts[1], "amount": 1, "asset": 1, "code": 1}
-        (await client.post_legs(**there_before, id=ids[6:7])).check()
         debit = np.repeat(accounts[:1], 8, axis=0)
         debit[4] = accounts[2]  # spoils the second chain; the third has a leg that was there before
+        ids = new_ids(8, debit)
+        there_before = {"debit": accounts[0], "credit": accounts[1], "amount": 1, "asset": 1, "code": 1}
+        (await client.post_legs(**there_before, id=ids[6:7])).check()
         linked = int(LegFlag.LINKED)
         legs: dict[str, Any] = {
             "id": ids, "debit": debit, "credit": accounts[1], "amount": 1, "asset": 1, "code": 1,

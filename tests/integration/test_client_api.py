@@ -24,9 +24,12 @@ from gateway.schemas import (
     TransitionDraft,
 )
 from gateway.wire import Amount, Balance
+from tests.fixtures_cluster import LOCAL
 from tests.fixtures_gateway import RunningGateway
 from tests.integration.test_access import ROUTES
 from tests.integration.test_http_api import fresh_id
+
+RUNTIMES = LOCAL
 
 ID: Final = UUID(int=7)
 COVERED: Final = re.compile(
@@ -132,7 +135,9 @@ def test_bare_legs_and_lookups(client: Client) -> None:
         api.open_accounts([BareAccountDraft(id=id, asset="GBP", code=1) for id in (one, other)])
     )
     assert opened.created == 2
-    leg = LegDraft(id=UUID(fresh_id()), debit=one, credit=other, amount=Amount(5), asset="GBP", code=1)
+    leg = LegDraft(
+        id=UUID(fresh_id(account=str(one))), debit=one, credit=other, amount=Amount(5), asset="GBP", code=1
+    )
     assert client.call(api.post_leg(leg)).code == "created"
     assert client.call(api.post_legs([leg])).repeated == 1
     assert client.call(api.leg(leg.id)).amount == 5

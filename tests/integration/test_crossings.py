@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 
 from actors.runtime import Engine
-from engine.commands import CreateParty, MoveCommand
-from engine.ids import format_id
+from engine.commands import CreateParty, JournalLegs, MoveCommand
+from engine.ids import bucket_of_account, format_id
 from engine.layout import SECOND_NS, LegFlag, ids_column, leg_columns
 from persistence.database import Database
 from persistence.errors import FilterRefused
 from persistence.views import EntryView
-from tests.fixtures_cluster import LOCAL_AND_CLUSTER, engine_on
-from tests.fixtures_engine import Clock, Shop, results, settings_of
+from tests.fixtures_cluster import LOCAL_AND_CLUSTER
+from tests.fixtures_engine import Clock, Shop, bare_legs, results, settings_of
+from tests.integration.conftest import Opening
+
+RUNTIMES = LOCAL_AND_CLUSTER
 
 PARTIES = 8
 MOVES = 60
@@ -65,13 +68,16 @@ async def books_of(shop: Shop, parties: list[int]) -> list[int]:
     return [await shop.balance(party) for party in parties]
 
 
-@pytest.mark.parametrize("runtime", LOCAL_AND_CLUSTER)
 async def test_commerce_over_shards_is_that_of_one(
-    database: Database, empty_database: Database, runtime: str
+    database: Database, empty_database: Database, opened: Opening
 ) -> None:
     books = []
-    for where, shards in ((database, 4), (empty_database, 1)):
-        async with engine_on(runtime if shards > 1 else "local", settings_of(where, shards=shards)) as engine:
+    worlds: list[tuple[Database, int, Opening]] = [
+        (database, 4, opened),
+        (empty_database, 1, Engine.running),
+    ]
+    for where, shards, running in worlds:
+        async with running(settings_of(where, shards=shards)) as engine:
             shop = await Shop.opened(engine, seed=7)
             parties = await parties_of(shop)
             done = await commerce(shop, parties, seed=3)
@@ -134,6 +140,37 @@ async def test_bare_legs_cross_and_holds_run_out_on_both_sides(database: Databas
         else:
             pytest.fail("holds did not run out")
         assert (await engine.verify()).ok
+
+
+async def test_ids_of_other_buckets_are_refused_of_legs_that_cross_too(database: Database) -> None:
+    async with Engine.running(settings_of(database, shards=4)) as engine:
+        shop = await Shop.opened(engine, funds=100)
+        debit, credit = (engine.account_id(shop.wallet(party), "GBP") for party in (shop.buyer, shop.seller))
+        await shop.do(shop.transfer(1))
+        home = bucket_of_account(debit)
+        good, stray = shop.new_id(bucket=home), shop.new_id(bucket=home ^ 1)
+        alone = await engine.post_legs(bare_legs(stray, debit=debit, credit=credit))
+        assert results(alone.status) == ["id_in_wrong_bucket"]
+        chain = await engine.post_legs(bare_legs(good, stray, debit=debit, credit=credit, flags=[1, 0]))
+        assert results(chain.status) == ["linked_event_failed", "id_in_wrong_bucket"]
+        assert await shop.balance(shop.buyer) == 99
+
+
+async def test_a_preview_does_not_guess_what_other_shards_would_say(database: Database) -> None:
+    async with Engine.running(settings_of(database, shards=4)) as engine:
+        shop = await Shop.opened(engine, funds=100)
+        await shop.do(shop.transfer(30))
+        home = shop._shard_of(0)  # of journals
+        away, other = sorted((shop.buyer, shop.seller), key=lambda party: shop._shard_of(party) == home)
+        before = await shop.balance(away)
+        legs = JournalLegs(
+            debits=[shop.wallet(away)], credits=[shop.wallet(other)], amounts=[30], assets=["GBP"]
+        )
+        command = MoveCommand(id=shop.command_id(), kind="journal", legs=legs)
+        shown = await engine.preview(command)
+        assert (shown.code, [entry.amount for entry in shown.entries]) == ("", [30, 30])
+        await shop.do(command)
+        assert await shop.balance(away) == before - 30
 
 
 async def test_a_cut_over_shards_contradicts_nothing(database: Database) -> None:

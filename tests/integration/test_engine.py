@@ -6,10 +6,10 @@ import pytest
 
 from actors.errors import InvalidRequest, NotFound, Overloaded
 from actors.messages import ReadAccounts, SetGuards, SubmitMoves
-from actors.runtime import Engine
 from engine.layout import CEILING_UNSET, ids_column
 from persistence.database import Database
 from tests.faults.proxy import PostgresProxy
+from tests.fixtures_cluster import EVERYWHERE
 from tests.fixtures_engine import (
     BOUND_S,
     RECORD,
@@ -22,12 +22,15 @@ from tests.fixtures_engine import (
     struck,
     taken,
 )
+from tests.integration.conftest import Opening
+
+RUNTIMES = EVERYWHERE
 
 # Handles
 
 
-async def test_account_handle_tells_balance_entries_and_history(database: Database) -> None:
-    async with Engine.running(settings_of(database)) as engine:
+async def test_account_handle_tells_balance_entries_and_history(database: Database, opened: Opening) -> None:
+    async with opened(settings_of(database)) as engine:
         shop = await Shop.opened(engine, funds=100)
         wallet = engine.account(shop.wallet(shop.buyer), "GBP")
         await shop.do(shop.transfer(30))
@@ -42,8 +45,8 @@ async def test_account_handle_tells_balance_entries_and_history(database: Databa
         assert (read.party, read.floor, read.ceiling) == (shop.buyer, 0, None)
 
 
-async def test_party_handle_registers_reads_and_moves(database: Database) -> None:
-    async with Engine.running(settings_of(database)) as engine:
+async def test_party_handle_registers_reads_and_moves(database: Database, opened: Opening) -> None:
+    async with opened(settings_of(database)) as engine:
         shop = await Shop.opened(engine)
         party = engine.party(shop.new_id())
         with pytest.raises(NotFound, match="no party"):
@@ -53,14 +56,16 @@ async def test_party_handle_registers_reads_and_moves(database: Database) -> Non
         assert (await party.update("Tiles and Company")).version == 2
         assert (await party.read()).name == "Tiles and Company"
         await shop.fund(party.id, 10)
-        paid = await party.move("transfer", shop.new_id(), payee=shop.seller, asset="GBP", amount=10)
+        paid = await party.move(
+            "transfer", shop.command_id(party.id), payee=shop.seller, asset="GBP", amount=10
+        )
         assert (paid.state, await shop.balance(shop.seller)) == ("posted", 10)
         with pytest.raises(InvalidRequest, match="payer"):
             await party.move("transfer", shop.new_id(), payer=shop.buyer)
 
 
-async def test_guards_are_set_under_a_version(database: Database) -> None:
-    async with Engine.running(settings_of(database)) as engine:
+async def test_guards_are_set_under_a_version(database: Database, opened: Opening) -> None:
+    async with opened(settings_of(database)) as engine:
         shop = await Shop.opened(engine, funds=10)
         wallet = engine.account(shop.wallet(shop.buyer), "GBP")
         assert (await shop.one(shop.transfer(30))).code == "below_floor"
@@ -77,8 +82,8 @@ async def test_guards_are_set_under_a_version(database: Database) -> None:
             await wallet.set_guards(2**63, None)
 
 
-async def test_what_is_not_there_is_named(database: Database) -> None:
-    async with Engine.running(settings_of(database)) as engine:
+async def test_what_is_not_there_is_named(database: Database, opened: Opening) -> None:
+    async with opened(settings_of(database)) as engine:
         shop = await Shop.opened(engine)
         with pytest.raises(NotFound, match="no account L:nobody"):
             await engine.account("L:nobody", "GBP").balance()

@@ -23,8 +23,11 @@ from persistence.database import Database
 from tests.crash_load import FUNDS, Load
 from tests.faults.http_proxy import HttpProxy
 from tests.faults.served import ROOT, START_S, Nursery, environment
+from tests.fixtures_cluster import LOCAL
 from tests.fixtures_engine import BOUND_S, Shop, settings_of
 from tests.fixtures_gateway import RunningGateway
+
+RUNTIMES = LOCAL
 
 QUICK: Final = Retry(first_s=0.01, longest_s=0.05, give_up_s=60.0)
 KILLS: Final = 3

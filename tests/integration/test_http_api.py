@@ -18,10 +18,10 @@ from gateway.events import schemas as event_schemas
 from gateway.webhooks import schemas as webhook_schemas
 from gateway.webhooks import source_schemas
 from gateway.wire import decode_value
-from tests.fixtures_cluster import EVERYWHERE
+from tests.fixtures_cluster import ON_RAY_TOO
 from tests.fixtures_gateway import Client, RunningGateway
 
-RUNTIMES = EVERYWHERE
+RUNTIMES = ON_RAY_TOO
 
 RANDOM = random.Random(8330)
 DIGITS_19 = 2**62
@@ -280,6 +280,24 @@ def test_preview_tells_what_would_be_posted_and_writes_nothing(http: Client) -> 
 
 
 # Balances, Entries, history
+
+
+def test_sums_over_accounts_may_be_beyond_64_bits(http: Client) -> None:
+    code = f"X{fresh_id()[-8:].upper()}"
+    made = http.post("/v1/things", json={"kind": "asset", "code": code, "exponent": 0})
+    assert made.status_code == 201, made.text
+    stamps = []
+    for number in range(3):
+        debit, credit = f"A:vault/{code}-{number}", f"A:pile/{code}-{number}"
+        legs = [{"debit": debit, "credit": credit, "amount": str(2**62), "asset": code}]
+        answer = http.post("/v1/moves", json={"kind": "journal", "legs": legs})
+        assert answer.status_code == 201, answer.text
+        stamps.append(answer.json()["timestamp"])
+    for query in ({}, {"at": stamps[-1]}):
+        balance = http.get("/v1/trial-balance", params=query).json()
+        assert balance["balanced"]
+        (line,) = [line for line in balance["lines"] if line["asset"] == code]
+        assert line["debits"] == line["credits"] == str(3 * 2**62)
 
 
 def test_balance_as_of_a_time_and_entries_page_by_page(http: Client) -> None:

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures_cluster import LOCAL
 from tests.fixtures_gateway import Client
 from tests.integration.test_http_api import fresh_id, leg, pages, transfer
+
+RUNTIMES = LOCAL
 
 # Kinds, next steps, previews
 
@@ -99,6 +102,7 @@ def test_move_is_reversed_once(http: Client) -> None:
     purse, till = http.fund(alice, 100), http.account(f"L:wallet/{bob}")
     move = http.post("/v1/moves", json=transfer(alice, bob, 30)).json()["id"]
     shown = http.post(f"/v1/moves/{move}/reversal/preview", json={})
+    assert shown.status_code == 200, shown.text
     assert [(entry["side"], entry["key"]) for entry in shown.json()["entries"]] == [
         ("debit", f"L:wallet/{bob}"),
         ("credit", f"L:wallet/{alice}"),
@@ -195,8 +199,10 @@ def test_holds_are_found_and_tell_what_became_of_them(http: Client) -> None:
     assert (hold["status"], hold["debit_key"], hold["held"]) == ("open", f"L:wallet/{alice}", 10)
     assert (hold["expires"] > hold["created"], hold["steps"], hold["move"]) == (True, [], None)
 
-    part = {"id": fresh_id(), "amount": 4, "flags": ["post_pending", "keep_open"], "pending_id": first["id"]}
-    rest = {"id": fresh_id(), "amount": 0, "flags": ["void_pending"], "pending_id": first["id"]}
+    part, rest = (
+        {"id": fresh_id(of=first["id"]), "amount": amount, "flags": flags, "pending_id": first["id"]}
+        for amount, flags in ((4, ["post_pending", "keep_open"]), (0, ["void_pending"]))
+    )
     assert http.post("/v1/legs", json=[part, rest]).json()["created"] == 2
     hold = http.get(f"/v1/holds/{first['id']}").json()
     assert hold["status"] == "voided"

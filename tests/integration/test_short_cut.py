@@ -9,8 +9,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.fixtures_cluster import LOCAL
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id
+
+RUNTIMES = LOCAL
 
 JSON: Final = "Content-Type: application/json"
 
@@ -66,7 +69,13 @@ def posted(http: Client, account: str) -> int:
 
 
 def leg(pair: tuple[str, str], **more: Any) -> dict[str, Any]:
-    return {"id": fresh_id(), "debit": pair[0], "credit": pair[1], "amount": 3, "asset": "GBP"} | {
+    return {
+        "id": fresh_id(account=pair[0]),
+        "debit": pair[0],
+        "credit": pair[1],
+        "amount": 3,
+        "asset": "GBP",
+    } | {
         "code": 1,
         **more,
     }
