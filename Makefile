@@ -37,8 +37,8 @@ test: setup  ## Run all tests
 	$(BIN)/python -m pytest
 
 # What CI runs on Ray is a part of this: the modules whose `RUNTIMES` say so.
-RUNTIME_TESTS := $(addprefix tests/integration/test_,http_api.py http_idempotency.py http_reading.py bad_input.py \
-	bulk_api.py client.py client_api.py short_cut.py engine.py crossings.py)
+RUNTIME_TESTS := $(addprefix tests/integration/test_,http_api.py http_idempotency.py bad_input.py bulk_api.py \
+	client.py client_api.py short_cut.py engine.py crossings.py)
 test-ray: setup  ## Run the tests of the core with four shards, in one process and on a Ray cluster of two nodes
 	$(BIN)/python -m pytest --runtime "4 shards" $(RUNTIME_TESTS)
 	$(BIN)/python -m pytest --runtime ray $(RUNTIME_TESTS)

@@ -247,6 +247,11 @@ def test_assets_that_differ(http: Client, people: tuple[str, str]) -> None:
     refused(answer, 422, "invalid_field", "[0].flags[0]", "pending", "linked")
 
 
+def sums(books: tuple[int, Any]) -> list[tuple[str, int, int]]:
+    """What each asset adds up to. Shards may have opened accounts for each other meanwhile."""
+    return [(line["asset"], line["debits"], line["credits"]) for line in books[1]["lines"]]
+
+
 def test_more_than_there_is(http: Client, people: tuple[str, str]) -> None:
     payer, payee = people
     before = http.books()
@@ -255,7 +260,7 @@ def test_more_than_there_is(http: Client, people: tuple[str, str]) -> None:
     again = http.post("/v1/moves", json=sent)
     refused(again, 409, "below_floor", "")
     assert again.headers["Idempotent-Replayed"] == "true"
-    assert http.books()[1] == before[1]
+    assert sums(http.books()) == sums(before)
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -4,11 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_cluster import LOCAL
 from tests.fixtures_gateway import Client
 from tests.integration.test_http_api import fresh_id, leg, pages, transfer
-
-RUNTIMES = LOCAL
 
 # Kinds, next steps, previews
 
