@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from actors.answers import AccountState, LegAnswers
 from actors.errors import ActorError, Overloaded, ShardStopped
 from engine.crossing.localising import part_id
+from engine.facts import MoveFact
 from engine.ids import bucket_of_id
 from engine.layout import AMOUNT_MAX, CEILING_UNSET, FLOOR_UNSET, HoldStatus, LegFlag
 from engine.placement import Placement
@@ -20,10 +21,12 @@ from engine.results import TRANSIENT, Result
 from engine.shard_state import ShardState
 from persistence.log import Entry
 from simulations.simulator.books import (
+    BALANCING,
     BALANCING_DEBIT,
     CLOSING,
     CROSSING,
     EXPIRY,
+    KEEP_OPEN,
     LINKED,
     PART,
     PENDING,
@@ -36,7 +39,10 @@ from simulations.simulator.books import (
     LegBook,
     Wrong,
 )
+from simulations.simulator.directory_auditor import DirectoryAuditor
+from simulations.simulator.move_auditor import MoveAuditor
 from simulations.simulator.orders import Order, Spec
+from simulations.simulator.trades import Ledgers
 
 _RESOLVED_AS: Final = {
     HoldStatus.POSTED: Result.PENDING_TRANSFER_ALREADY_POSTED,
@@ -49,7 +55,9 @@ _DIFFERENT: Final = range(Result.EXISTS_WITH_DIFFERENT_FLAGS, Result.EXISTS)
 class Auditor:
     """Watches one run. Everything it finds is raised as `Wrong`."""
 
-    def __init__(self, placement: Placement, empty_state: Callable[[int], ShardState]) -> None:
+    def __init__(
+        self, placement: Placement, empty_state: Callable[[int], ShardState], ledgers: Ledgers
+    ) -> None:
         shards = placement.shards
         self._placement = placement
         self._crossings: dict[int, _Crossing] = {}  # by id of a leg, at home or in part
@@ -61,6 +69,10 @@ class Auditor:
         self._chains = [FIRST_CHAIN] * shards
         self._sent: dict[int, list[Spec]] = {}
         self._told: dict[int, int] = {}  # by account: the newest stamp that anybody was told of
+        self.moves = MoveAuditor(
+            placement, ledgers, self.books, self._note_move_leg, self._is_everywhere, self._told_of
+        )
+        self.directory = DirectoryAuditor(placement)
 
     # What is sent
 
@@ -70,6 +82,20 @@ class Auditor:
             self._sent.setdefault(spec.id, []).append(spec)
             if self._placement.shards > 1:
                 self._note_crossing(order, spec)
+        self.moves.sent(order)
+
+    def _note_move_leg(self, spec: Spec, request: int, home: int) -> None:
+        """A Move that is at home on a shard may make this leg happen."""
+        self._sent.setdefault(spec.id, []).append(spec)
+        if self._placement.shards == 1:
+            return
+        of = self._placement.shard_of_account
+        sides = of(spec.debit), of(spec.credit)
+        if spec.flags & RESOLVING:
+            hold = self._crossings.get(spec.pending_id)
+            sides = hold.sides if hold is not None else (home, home)
+        if sides != (home, home):
+            self._note_sides(_Crossing(spec.id, sides, spec.id, home, request), home)
 
     def _note_crossing(self, order: Order, spec: Spec) -> None:
         """Keep in mind which legs are on two shards, and which leg is decided with them."""
@@ -84,13 +110,15 @@ class Auditor:
         home = self._placement.shard(bucket_of_id(spec.id))
         if sides[0] == sides[1]:
             return
-        crossing = _Crossing(spec.id, sides, first.id, order.shard)
-        self._crossings.setdefault(spec.id, crossing)
-        for side in sides:
-            if side != home:
-                part = part_id(spec.id, self._placement.platform_buckets[side])
-                self._crossings.setdefault(part, crossing)
-                self._sent.setdefault(part, []).append(spec)
+        self._note_sides(_Crossing(spec.id, sides, first.id, order.shard), home)
+
+    def _note_sides(self, crossing: "_Crossing", home: int) -> None:
+        """Keep in mind what a leg is called on the other shard."""
+        self._crossings.setdefault(crossing.id, crossing)
+        for side in set(crossing.sides) - {home}:
+            part = part_id(crossing.id, self._placement.platform_buckets[side])
+            self._crossings.setdefault(part, crossing)
+            self._sent.setdefault(part, []).append(self._sent[crossing.id][-1])
 
     def reading(self, accounts: list[int]) -> dict[int, int]:
         """How new what is read of accounts from now on must be."""
@@ -108,9 +136,12 @@ class Auditor:
             raise Wrong("one log", f"record {lsn} of shard {shard} does not follow the one before it")
         self._chains[shard] = chain_hash(payload)
         books = self.books[shard]
+        self.moves.take(shard, [event for event in record.events if isinstance(event, MoveFact)])
+        self.directory.take(shard, record.events)
         for leg in books.take(record):
             self._as_sent(shard, leg)
             self._in_order(shard, leg)
+        self.moves.end(shard, lsn)
         for asset in self._in_flight:
             held = sum(one.in_pairs.get(asset, 0) for one in self.books)
             if held != self._in_flight[asset]:
@@ -128,17 +159,20 @@ class Auditor:
             raise Wrong("once", f"leg {leg.id:032x} happens, and was refused for ever")
         crossing = self._crossings.get(leg.id or leg.pending_id)
         if crossing is None:
+            self.moves.leg_happened(leg.id)
             return
-        if (
-            shard != crossing.decided_at
-            and crossing.first not in self.books[crossing.decided_at].legs
-            and leg.id
-        ):
+        self.moves.leg_happened(crossing.id)
+        if shard != crossing.decided_at and leg.id and not self._is_decided(crossing):
             raise Wrong("decided before applied", f"leg {leg.id:032x} happens on shard {shard}, undecided")
-        if leg.flags & (PENDING | EXPIRY | VOID):
+        if leg.flags & (PENDING | EXPIRY | VOID) or crossing.sides[0] == crossing.sides[1]:
             return
         sign = 1 if shard == crossing.sides[0] else -1
         self._in_flight[leg.asset] = self._in_flight.get(leg.asset, 0) + sign * leg.amount
+
+    def _is_decided(self, crossing: "_Crossing") -> bool:
+        if crossing.request:
+            return self.moves.is_decided(crossing.request)
+        return crossing.first in self.books[crossing.decided_at].legs
 
     def _as_sent(self, shard: int, leg: LegBook) -> None:
         if not leg.id:
@@ -152,7 +186,7 @@ class Auditor:
             accounts = (spec.debit, spec.credit, spec.timeout) == (leg.debit, leg.credit, leg.timeout)
             if spec.flags & RESOLVING:
                 same = spec.amount in (leg.amount, AMOUNT_MAX) or bool(spec.flags & VOID)
-            elif spec.flags & BALANCING_DEBIT:
+            elif spec.flags & BALANCING:
                 same = accounts and leg.amount <= spec.amount
             else:
                 same = accounts and leg.amount == spec.amount
@@ -168,7 +202,7 @@ class Auditor:
         spec = self._sent[crossing.id][0]
         flags = leg.flags & ~(CROSSING | PART)
         changed = leg._replace(
-            flags=flags | spec.flags & (BALANCING_DEBIT | CLOSING),
+            flags=flags | spec.flags & (BALANCING | CLOSING),
             timeout=spec.timeout,
             pending_id=spec.pending_id,
         )
@@ -184,11 +218,21 @@ class Auditor:
         if crossing is None:
             return True
         home = self._placement.shard(bucket_of_id(spec.id))
-        return all(
-            (spec.id if side == home else part_id(spec.id, self._placement.platform_buckets[side]))
-            in self.books[side].legs
-            for side in crossing.sides
-        )
+        taken = self.books[home].legs.get(spec.id)
+        if spec.flags & KEEP_OPEN and taken is not None and not taken.amount:
+            return (
+                True  # it took nothing, and the other side may have resolved the hold before it heard of it
+            )
+        return all(id in books.legs for books, id in self._halves(crossing))
+
+    def _halves(self, crossing: "_Crossing") -> list[tuple[Books, int]]:
+        """The books that have a part of a leg, and its id there."""
+        home = self._placement.shard(bucket_of_id(crossing.id))
+        buckets = self._placement.platform_buckets
+        return [
+            (self.books[side], crossing.id if side == home else part_id(crossing.id, buckets[side]))
+            for side in dict.fromkeys(crossing.sides)
+        ]
 
     # What is answered
 
@@ -199,6 +243,12 @@ class Auditor:
             return
         if isinstance(answer, ActorError):
             raise Wrong("expected answers", f"order {order.number} was answered {answer}")
+        if order.trades:
+            self.moves.answered(order, answer)
+            return
+        if order.check is not None:
+            order.check(answer)
+            return
         books = self.books[order.shard]
         if isinstance(answer, LegAnswers):
             if order.legs:
@@ -245,18 +295,23 @@ class Auditor:
             self._failed.add(spec.id)
 
     def _told_of(self, spec: Spec) -> None:
-        home = self.books[self._placement.shard(bucket_of_id(spec.id))]
-        leg = home.legs.get(spec.id)
-        if spec.id in self._crossings and not self._is_everywhere(spec):
-            raise Wrong("applied before told", f"leg {spec.id:032x} is told of, and not on both shards")
-        if leg is None and spec.id not in self._crossings:
-            side = self.books[self._placement.shard_of_account(spec.debit)]
-            leg = side.legs.get(spec.id)
-        if leg is None:
-            raise Wrong("durable before told", f"leg {spec.id:032x} is told of, and is not on disk")
-        for account in (spec.debit, spec.credit):
-            where = self.books[self._placement.shard_of_account(account)]
-            self._told[account] = max(self._told.get(account, 0), _last_change(where, account, spec.id))
+        """Somebody is told that a leg happened: all of it is on disk, and its accounts are so new."""
+        crossing = self._crossings.get(spec.id)
+        if crossing is not None:
+            if not self._is_everywhere(spec):
+                raise Wrong("applied before told", f"leg {spec.id:032x} is told of, and not on both shards")
+            found = [books.legs.get(id) for books, id in self._halves(crossing)]
+        else:
+            homes = {
+                self._placement.shard(bucket_of_id(spec.id)),
+                self._placement.shard_of_account(spec.debit),
+            }
+            found = [self.books[home].legs.get(spec.id) for home in homes]
+            if not any(found):
+                raise Wrong("durable before told", f"leg {spec.id:032x} is told of, and is not on disk")
+        for leg in found:
+            if leg is not None:
+                self._tell(leg)
 
     def _created(self, books: Books, spec: Spec, stamp: int) -> None:
         leg = books.legs.get(spec.id)
@@ -445,6 +500,8 @@ class Auditor:
             if not _equal(live.state(), follower.state()):
                 raise Wrong("log and memory agree", f"the log of shard {books.shard} leads elsewhere")
             self._finish_holds(books, live.time)
+        self.moves.finish(states)
+        self.directory.finish(states)
         for asset, amount in self._in_flight.items():
             if amount:
                 raise Wrong("nothing lost between shards", f"{amount} of asset {asset} has never arrived")
@@ -455,14 +512,7 @@ class Auditor:
         for id, crossing in self._crossings.items():
             if id != crossing.id:
                 continue
-            home = self._placement.shard(bucket_of_id(id))
-            halves = [
-                (
-                    self.books[side],
-                    id if side == home else part_id(id, self._placement.platform_buckets[side]),
-                )
-                for side in crossing.sides
-            ]
+            halves = self._halves(crossing)
             legs = [books.legs.get(half) for books, half in halves]
             amounts = {leg.amount if leg is not None else None for leg in legs}
             if len(amounts) > 1 and amounts != {0, None}:
@@ -485,6 +535,7 @@ class _Crossing(NamedTuple):
     sides: tuple[int, int]
     first: int
     decided_at: int
+    request: int = 0  # of the Move that causes it
 
 
 _BY_GUARDS: Final = (Result.BELOW_FLOOR, Result.ABOVE_CEILING)
@@ -505,12 +556,6 @@ def _first_of_chain(legs: list[Spec], spec: Spec) -> int:
     """Where the chain of a leg begins."""
     place = legs.index(spec)
     return next(first for first, end in _chains(legs) if first <= place < end)
-
-
-def _last_change(books: Books, account: int, id: int) -> int:
-    """The stamp at which a leg changed an account; 0 if it is not known by that id."""
-    leg = books.legs.get(id)
-    return leg.stamp if leg is not None and account in (leg.debit, leg.credit) else 0
 
 
 def _at(account: AccountBook | None, stamp: int, overlay: dict[int, Counters]) -> Counters | None:

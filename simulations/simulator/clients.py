@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from actors.errors import ActorError
 from actors.messages import ReadAccounts, SetGuards
@@ -24,17 +24,23 @@ _WEIGHTS: Final = (8, 3, 5, 6, 1, 3, 1, 1, 3)
 class Client:
     """One of them. `ask` is for everybody who has something to send."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    commands: ClassVar[tuple[str, ...]] = COMMANDS
+    weights: ClassVar[tuple[int, ...]] = _WEIGHTS
+
+    def __init__(self, world: "World", number: int, name: str = "") -> None:
         self._world = world
-        self._rng = random.Random(f"{world.plan.seed}/client {number}")
+        self._rng = random.Random(f"{world.plan.seed}/{name or f'client {number}'}")
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._orders: list[Order] = []  # that were answered
         self._holds: list[Spec] = []  # that were created
         self._patience_s = self._rng.choice((0.1, 0.5, 2.0))
         self._pause_s = self._rng.choice((0.002, 0.01, 0.05))
+        # Every run has its own mixture, and does without some sorts: so each is now and then among few.
+        mixture = random.Random(f"{world.plan.seed}/mixture of {self.commands[0]}")
+        factors = [1, *mixture.choices((0, 1, 1, 4), k=len(self.commands) - 1)]
         self._commands = [
-            (name, weight)
-            for name, weight in zip(COMMANDS, _WEIGHTS, strict=True)
+            (name, weight * factor)
+            for name, weight, factor in zip(self.commands, self.weights, factors, strict=True)
             if name not in world.plan.without
         ]
 
@@ -42,7 +48,7 @@ class Client:
         """Send orders until faults are over."""
         world, rng = self._world, self._rng
         names, weights = zip(*self._commands, strict=True)
-        while not world.faults.calm:
+        while any(weights) and not world.faults.calm:
             order = self._draw(rng.choices(names, weights)[0])
             if order is not None:
                 await self.ask(order)

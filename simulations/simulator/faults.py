@@ -18,6 +18,7 @@ STATEMENT_FAULTS: Final = (
     "session_haunts",  # the client loses the session, and the server goes on with the statement for a while
     "commit_warned",  # the server commits and warns that a standby may not have it
     "disk_full",
+    "snapshot_damaged",  # a byte of a snapshot is not what was written
 )
 MESSAGE_FAULTS: Final = (
     "message_dropped",
@@ -34,6 +35,10 @@ INCIDENTS: Final = (
     "restart_server",  # all sessions end
     "partition",  # a shard hears no other shard and no client
     "clock_back",  # the host's clock is set back
+)
+UPKEEP: Final = (
+    "hand_over",  # a shard comes to rest, leaves a snapshot and ends; another takes its place
+    "snapshot",  # a follower of the log stores one
 )
 ERA: Final = 2_000
 """For so many steps incidents are drawn at a time, so that a shorter run has the same ones."""
@@ -78,6 +83,12 @@ class Faults:
             for first in range(0, plan.steps, ERA)
             for _ in range(rng.choice((0, 2, 5, 8)))
         ]
+        upkeep = random.Random(f"{plan.seed}/upkeep")
+        drawn += [
+            _incident(upkeep, first, shards, UPKEEP)
+            for first in range(0, plan.steps, ERA)
+            for _ in range(upkeep.choice((0, 2, 6)))
+        ]
         kept = range(len(drawn)) if plan.only is None else plan.only
         self.incidents = sorted(
             (drawn[at] for at in kept if drawn[at].what not in plan.without), key=lambda one: -one.step
@@ -103,6 +114,6 @@ def _rate(rng: random.Random, sort: str) -> float:
     return rng.choice(rates)
 
 
-def _incident(rng: random.Random, first: int, shards: int) -> Incident:
+def _incident(rng: random.Random, first: int, shards: int, sorts: tuple[str, ...] = INCIDENTS) -> Incident:
     step = first + rng.randrange(ERA // 20, ERA)
-    return Incident(step, rng.choice(INCIDENTS), rng.randrange(shards), 0.1 + 3 * rng.random())
+    return Incident(step, rng.choice(sorts), rng.randrange(shards), 0.1 + 3 * rng.random())

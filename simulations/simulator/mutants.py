@@ -15,16 +15,18 @@ from actors.commit import CommitPipeline
 from actors.turn import Turn
 from engine.crossing.effects import Effects
 from engine.crossing.home import HomeSide
-from engine.crossing.messages import Decide, Name
+from engine.crossing.messages import Decide, Name, Vote
 from engine.crossing.peer import PeerSide
 from engine.crossing.tables import Tables
 from engine.layout import AccountFlag, leg_columns
 from engine.ledger import Ledger
+from engine.moves import MoveBook, UnknownRequests
 from engine.record import chain_hash
 from engine.shard_state import ShardState
 from persistence.errors import LogUnavailable
 from persistence.log import Entry, Head, Log
 from persistence.log_session import LogSession
+from simulations.simulator.projection import SimulatedLookups
 from simulations.simulator.server import Server, SimulatedLog
 
 Patches = list[tuple[type, str, Callable[..., Any]]]
@@ -199,7 +201,58 @@ def _loses_decisions() -> Patches:
     return [(HomeSide, "begin_epoch", begin_epoch)]
 
 
+def _counts_old_votes() -> Patches:
+    """A home takes a vote on a crossing of an earlier epoch for one on its own of the same number."""
+
+    def on_vote(self: HomeSide, sender: int, vote: Vote, effects: Effects, now: int) -> None:
+        name = vote.name._replace(epoch=self._common.epoch)
+        open_ = self._open.get(name)
+        if open_ is not None and len(open_.asked.get(sender, ())) == len(vote.status):
+            vote = vote._replace(name=name)
+        _on_vote(self, sender, vote, effects, now)
+
+    return [(HomeSide, "on_vote", on_vote)]
+
+
+def _judges_repeats_afresh() -> Patches:
+    """A Move's request that is sent again is judged again, whatever it was answered."""
+
+    def stored(_self: MoveBook, _request: int, _loaded: Any) -> None:
+        return
+
+    return [(MoveBook, "_stored", stored)]
+
+
+def _steps_race() -> Patches:
+    """Two steps of one Move are judged by the state that it had before both."""
+
+    def marks(_self: MoveBook, _prepared: Any) -> set[int]:
+        return set()
+
+    return [(MoveBook, "_marks", marks)]
+
+
+def _expires_without_its_move() -> Patches:
+    """A hold runs out, and its Move does not hear of it."""
+
+    def expire(_self: MoveBook, _facts: Any) -> list[Any]:
+        return []
+
+    return [(MoveBook, "expire", expire)]
+
+
+def _forgets_references() -> Patches:
+    """A reference is known only until memory has forgotten its Move."""
+
+    def find(_self: SimulatedLookups, unknown: UnknownRequests) -> Any:
+        return _find_requests(_self, UnknownRequests(unknown.requests, unknown.moves, []))
+
+    return [(SimulatedLookups, "find_requests", find)]
+
+
 _append = Log.append
+_find_requests = SimulatedLookups.find_requests
+_on_vote = HomeSide.on_vote
 _on_decision = PeerSide.on_decision
 _decide = HomeSide._decide
 _kept = PeerSide._kept
@@ -224,6 +277,11 @@ MUTANTS: Final[dict[str, Callable[[], Patches]]] = {
     "ack before applied": _answers_before_applied,
     "apply refused on a closed account": _refuses_to_apply,
     "lost decision": _loses_decisions,
+    "old votes counted": _counts_old_votes,
+    "repeats judged afresh": _judges_repeats_afresh,
+    "steps of a Move race": _steps_race,
+    "expiry without its Move": _expires_without_its_move,
+    "references forgotten": _forgets_references,
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 START_S: Final = 0.05
 """How long a process takes to start, about."""
+REST_S: Final = 2.0
 _METRICS: Final = EngineMetrics()
 
 
@@ -71,12 +72,26 @@ class Incarnation:
         self.index = shard
         self.shard: SimulatedShard | None = None
         self.ended = False
+        self._leaving = False
         self._world = world
         self._clock_back_ns = 0
 
     def start(self) -> None:
         """Begin to live."""
         self._world.loop.spawn(self.process, self._live())
+
+    def hand_over(self) -> None:
+        """Come to rest and end, in good order, as far as that goes."""
+        if self.shard is not None and not self._leaving:
+            self._leaving = True
+            self._world.loop.spawn(self.process, self._leave(self.shard))
+
+    async def _leave(self, shard: SimulatedShard) -> None:
+        try:
+            await shard.rest(REST_S)
+            await shard.close()
+        except Exception as failure:
+            self._world.found(Wrong("no bugs", f"{self.process.name} does not close: {failure!r}"), failure)
 
     def set_clock_back(self, seconds: float) -> None:
         """Its host's clock is wrong from now on."""
@@ -118,7 +133,8 @@ class Incarnation:
             shard = await self._open()
             self.shard = shard
             await shard.end()
-            await shard.close()
+            if not self._leaving:
+                await shard.close()
         except PersistenceError:
             pass  # it ends, and another takes its place
         except Exception as failure:

@@ -1,9 +1,13 @@
 """What clients of a simulation send, and what they remember of it."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors.messages import Message, PostLegs
 from engine.layout import ids_column, leg_columns
+
+if TYPE_CHECKING:
+    from simulations.simulator.trades import Trade
 
 CODE = 1
 
@@ -30,6 +34,8 @@ class Order:
         self.message = message
         self.legs = legs  # empty for other requests than legs
         self.known: dict[int, int] = {}  # of a read: by account, the stamp that it must be as new as
+        self.trades: Sequence[Trade] = ()  # of commands on Moves
+        self.check: Callable[[Any], None] | None = None  # of other answers than those to legs and reads
         self.sendings = 0
         self.answer: Any = None
 

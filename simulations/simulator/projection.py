@@ -1,8 +1,8 @@
 """The projection, simulated: what SQL would know of a shard's records, for turns that have forgotten it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from persistence.errors import ProjectionConflict
 
 if TYPE_CHECKING:
     from simulations.simulator.server import Server
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 _RESOLVED = {
     int(LegFlag.POST_PENDING): HoldStatus.POSTED,
@@ -35,6 +38,7 @@ class Projection:
         self.holds: dict[int, int] = {}  # by id of the pending leg: its status
         self.requests: dict[int, MoveFact | RequestFact] = {}
         self.moves: dict[int, MoveFact] = {}
+        self.references: dict[tuple[int, str], int] = {}  # by payer and reference
 
     def take(self, record: Record) -> None:
         """Add a record's facts."""
@@ -55,6 +59,9 @@ class Projection:
                 self.requests[id_from_bytes(event.request)] = event
             if isinstance(event, MoveFact) and event.accepted:
                 self.moves[id_from_bytes(event.move)] = event
+                if event.reference is not None and event.seq == 0:
+                    key = id_from_bytes(event.payer), event.reference
+                    self.references[key] = id_from_bytes(event.move)
 
     def _resolve(self, row: np.void, flags: int, status: int) -> None:
         if flags & LegFlag.KEEP_OPEN and row["amount"] != row["held"]:
@@ -90,7 +97,7 @@ class SimulatedProjector:
         """Have this called after every transaction."""
         self._advanced = callback
 
-    async def extend(self, records: Sequence[Record], _at_once: int, _spread_s: float) -> None:
+    async def extend(self, records: Sequence[Record], _at_once: int, _pieces: int) -> None:
         """Project records. Raises ProjectionConflict if somebody else did."""
         await asyncio.sleep(self._server.faults.delay(self._server.faults.projection_s))
         if self._tables.lsn != self.lsn:
@@ -103,6 +110,9 @@ class SimulatedProjector:
 
     def hurry(self, _hurried: bool) -> None:
         """It has no pace of its own."""
+
+    def gap(self) -> None:
+        """It waits for none."""
 
     async def flush(self) -> None:
         """Nothing is kept back."""
@@ -143,11 +153,12 @@ class SimulatedLookups:
         loaded = LoadedRequests({}, {}, {})
         for tables in self._server.projections.values():
             loaded = LoadedRequests(
-                {
-                    **loaded.requests,
-                    **{id: tables.requests[id] for id in unknown.requests if id in tables.requests},
-                },
-                {**loaded.moves, **{id: tables.moves[id] for id in unknown.moves if id in tables.moves}},
-                {},
+                {**loaded.requests, **_found(unknown.requests, tables.requests)},
+                {**loaded.moves, **_found(unknown.moves, tables.moves)},
+                {**loaded.references, **_found(unknown.references, tables.references)},
             )
         return loaded
+
+
+def _found(wanted: Iterable[_Key], known: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
+    return {key: known[key] for key in wanted if key in known}

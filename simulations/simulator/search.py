@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from itertools import islice
@@ -36,8 +36,15 @@ def run_plan(plan: Plan, mutant: str | None = None) -> Outcome:
         return World(plan).run()
 
 
-def run_seeds(first: int, count: int | None, steps: int, seconds: float | None) -> Tally:
-    """Run seeds from `first` on: so many, or, with None, until the time is over. Ends early at a failure."""
+def run_seeds(
+    first: int,
+    count: int | None,
+    steps: int,
+    seconds: float | None,
+    progress: Callable[[Tally], None],
+) -> Tally:
+    """Run seeds from `first` on, on all processors: so many, or, with None, until the time is over. Ends
+    early at a failure. `progress` hears of what is done."""
     until = time.monotonic() + seconds if seconds is not None else None
     done = Tally(0, 0, 0, 0, [])
     plans = _chunks(first, count, steps)
@@ -48,6 +55,7 @@ def run_seeds(first: int, count: int | None, steps: int, seconds: float | None) 
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 done = _together(done, future.result())
+            progress(done)
             if done.failures or (until is not None and time.monotonic() > until):
                 continue
             running |= {pool.submit(_run_all, one) for one in islice(plans, len(finished))}

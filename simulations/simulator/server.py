@@ -20,6 +20,7 @@ from engine.shard_state import ShardState
 from persistence.database import Database
 from persistence.log import Entry, Log
 from persistence.log_session import Backend, LogSession
+from persistence.snapshot_codec import CorruptSnapshot, StateDecoder, encode_state
 from persistence.statements import statements
 from simulations.simulator.loop import Process, current_process
 
@@ -33,6 +34,7 @@ _NAMES: Final = {statement: name for name, statement in _SQL.items()}
 _ROOM: Final = 1 << 62
 _POSITION: Final = struct.Struct("!q")
 DROP_NOTICED: Final = 0.5
+SNAPSHOTS_KEPT: Final = 3
 NEVER_S: Final = 1e9
 """Longer than any run: limits by the real clock are not for simulations."""
 
@@ -54,6 +56,14 @@ class Connection:
         self.waiting: list[asyncio.Future[Any]] = []  # who will not be answered if it ends
 
 
+class Snapshot(NamedTuple):
+    """A state after a record, as the bytes that are stored of it."""
+
+    lsn: int
+    chain: bytes
+    chunks: list[bytes]
+
+
 class Server:
     """All there is on disk, and who is connected. `committed` is told every record once it is durable."""
 
@@ -64,7 +74,7 @@ class Server:
         self.faults = faults
         self.context = contextvars.copy_context()  # of no process that could be killed
         self.logs: dict[int, dict[int, Entry]] = {}
-        self.snapshots: dict[int, tuple[int, bytes, dict[str, Any]]] = {}
+        self.snapshots: dict[int, list[Snapshot]] = {}  # by shard, newest last
         self.projections: dict[int, Projection] = {}
         self._committed = committed
         self._holders: dict[int, Connection] = {}
@@ -106,15 +116,27 @@ class Server:
 
     def keep_snapshot(self, shard: int, state: ShardState) -> None:
         """Store a state, all of it durable, for recovery."""
-        self.snapshots[shard] = (state.lsn, state.chain, state.state())
+        chunks = [b"".join((*chunk.pieces, chunk.checksum)) for chunk in encode_state(state.state())]
+        if self.faults.strikes("snapshot_damaged"):
+            chunks[0] = bytes((chunks[0][0] ^ 1, *chunks[0][1:]))
+        kept = self.snapshots.setdefault(shard, [])
+        kept.append(Snapshot(state.lsn, state.chain, chunks))
+        del kept[:-SNAPSHOTS_KEPT]
 
     def restore_snapshot(self, shard: int, state: ShardState, last: int) -> tuple[int, bytes]:
-        """Let an empty state become the newest snapshot, if there is one up to `last`; where that stands."""
-        if shard not in self.snapshots or self.snapshots[shard][0] > last:
-            return 0, FIRST_CHAIN
-        lsn, chain, stored = self.snapshots[shard]
-        state.restore(stored)
-        return lsn, chain
+        """Let an empty state become the newest valid snapshot up to `last`; where that stands."""
+        for lsn, chain, chunks in reversed(self.snapshots.get(shard, ())):
+            if lsn > last:
+                continue
+            decoder = StateDecoder()
+            try:
+                for chunk in chunks:
+                    decoder.add(chunk)
+            except CorruptSnapshot:
+                continue
+            state.restore(decoder.finish())
+            return lsn, chain
+        return 0, FIRST_CHAIN
 
     # Statements, each in one instant
 

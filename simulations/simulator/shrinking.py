@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from simulations.simulator.clients import COMMANDS
 from simulations.simulator.faults import SORTS, Plan
+from simulations.simulator.traders import MOVES, NO_MOVES
 from simulations.simulator.world import Outcome, World
 
 ROUNDS_MAX: Final = 4
@@ -48,7 +49,7 @@ def _changes(incidents: int) -> Iterator[Change]:
     yield lambda plan: replace(plan, only=tuple(range(incidents))) if plan.only is None else plan
     for number in range(incidents):
         yield partial(_without_incident, number)
-    for sort in (*SORTS, *COMMANDS[1:]):
+    for sort in (NO_MOVES, *SORTS, *COMMANDS[1:], *MOVES[1:]):
         yield partial(_without, sort)
     for clients in (1, 2, 3):
         yield partial(_with_clients, clients)

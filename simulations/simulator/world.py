@@ -18,6 +18,7 @@ import structlog
 import xxhash
 
 from actors.messages import CreateAccounts, Message
+from engine.chart import Chart
 from engine.crossing.messages import Frame
 from engine.ids import account_id, bucket_of_account, bucket_of_id
 from engine.layout import CEILING_UNSET, FLOOR_UNSET, account_columns, ids_column
@@ -32,6 +33,8 @@ from simulations.simulator.loop import Process, SimulatedLoop
 from simulations.simulator.nodes import Incarnation, config_of, settings_of
 from simulations.simulator.orders import Order, Spec, legs_message
 from simulations.simulator.server import Server
+from simulations.simulator.traders import NO_MOVES, Market, Trader
+from simulations.simulator.trades import Ledgers
 
 TENANT: Final = "default"
 START_NS: Final = 1_800_000_000_000_000_000
@@ -134,7 +137,9 @@ class World:
         settings_rng = random.Random(f"{plan.seed}/settings")
         self.settings = settings_of(settings_rng.choice)
         self._config = config_of(self.settings)
-        self.auditor = Auditor(self.placement, self.empty_state)
+        self.ledgers = Ledgers([self._chart(shard) for shard in range(self.shards)])
+        self.auditor = Auditor(self.placement, self.empty_state, self.ledgers)
+        self.market = Market()
         self.server = Server(self.loop, self.faults, self._committed)
         self.network = Network(self)
         self.clients_of: dict[int, Client] = {}
@@ -198,8 +203,12 @@ class World:
 
     def order_to(self, account: int, message: Message) -> Order:
         """Something about an account."""
+        return self.order_at(self.placement.shard_of_account(account), message)
+
+    def order_at(self, shard: int, message: Message) -> Order:
+        """Something for a shard."""
         self._numbers += 1
-        return Order(self._numbers, self.placement.shard_of_account(account), message, [])
+        return Order(self._numbers, shard, message, [])
 
     def leg_id(self, rng: random.Random, bucket: int) -> int:
         """A new id for what is at home in a bucket."""
@@ -215,6 +224,10 @@ class World:
         else:
             debit = rng.choice(some)
         return debit, rng.choice([one for one in some if one != debit])
+
+    def _chart(self, shard: int) -> Chart:
+        bucket = self.placement.platform_buckets[shard]
+        return Chart(TENANT, platform_bucket=bucket, placement=self.placement)
 
     def _make_accounts(self) -> list[Account]:
         """Of each asset a platform's account without guards, one with a ceiling, and wallets."""
@@ -256,8 +269,9 @@ class World:
         outside = Process("clients")
         drawn = self.rng.choice((2, 4, 8))
         count = self.plan.clients or drawn
-        work = self._all_clients([Client(self, number) for number in range(count)])
-        clients = self.loop.spawn(outside, work)
+        everybody = [Client(self, number) for number in range(count)]
+        traders = [Trader(self, number) for number in range(self._trader_count())]
+        clients = self.loop.spawn(outside, self._all_clients(everybody, traders))
         incidents = self.faults.incidents
         while self._steps < self.plan.steps:
             while incidents and incidents[-1].step <= self._steps:
@@ -313,10 +327,18 @@ class World:
             raise Wrong("no bugs", f"the projection has stopped: {live.feed.failure!r}")
         return live.state
 
-    async def _all_clients(self, clients: list[Client]) -> None:
+    def _trader_count(self) -> int:
+        if NO_MOVES in self.plan.without:
+            return 0
+        drawn = random.Random(f"{self.plan.seed}/traders").choice((0, 2, 4, 6))
+        return min(drawn, self.plan.clients or drawn)
+
+    async def _all_clients(self, clients: list[Client], traders: list[Trader]) -> None:
         opener = Client(self, len(clients))
         await self._open_accounts(opener)
-        await asyncio.gather(*(client.live() for client in clients))
+        if traders:
+            await Trader(self, len(traders)).open_market()
+        await asyncio.gather(*(client.live() for client in (*clients, *traders)))
 
     async def _open_accounts(self, client: Client) -> None:
         for shard in range(self.shards):
@@ -359,6 +381,12 @@ class World:
             case "partition":
                 self.network.cut.add(incident.shard)
                 self._later(incident.length_s, self.network.cut.discard, incident.shard)
+            case "hand_over":
+                current.hand_over()
+            case "snapshot":
+                follower = self.auditor.followers[incident.shard]
+                if follower.lsn:
+                    self.server.keep_snapshot(incident.shard, follower)
             case "clock_back":
                 current.set_clock_back(incident.length_s)
 
