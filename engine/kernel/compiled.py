@@ -29,9 +29,17 @@ _DATA: Final = 1
 
 
 def source_hash(directory: Path) -> str:
-    """A name for the sources in `directory` and the layouts above it."""
+    """A name for the sources in `directory`, the layouts above it and what else is compiled."""
     digest = blake2b(numba.__version__.encode(), digest_size=8)
-    for path in sorted([*directory.glob("*.py"), directory.parent / "layout.py"]):
+    beside = directory.parent
+    for path in sorted(
+        [
+            *directory.glob("*.py"),
+            beside / "layout.py",
+            *beside.glob("features/*.py"),
+            *beside.glob("scoring/*.py"),
+        ]
+    ):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
