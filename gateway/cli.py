@@ -88,9 +88,13 @@ class Commands(TyperGroup):
             return found
         if (point := _plugged_commands().get(cmd_name)) is None:
             return None
-        alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-        alone.command(name=cmd_name)(point.load())
-        command = typer.main.get_command(alone)
+        loaded = point.load()
+        if isinstance(loaded, typer.Typer):
+            command = typer.main.get_command(loaded)
+        else:
+            alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+            alone.command(name=cmd_name)(loaded)
+            command = typer.main.get_command(alone)
         self.add_command(command, cmd_name)
         return command
 

@@ -29,3 +29,18 @@ class SalesFileError(SimulationError):
         if self.column is not None:
             where += f", column {self.column}"
         return f"{where}: {self.problem}" + (f" (accepted: {self.accepted})" if self.accepted else "")
+
+
+class PaymentsFileError(SimulationError):
+    """A file of payments or transfers cannot be used. `column` says where, `accepted` what would do."""
+
+    def __init__(self, path: str, problem: str, column: str | None = None, accepted: str = "") -> None:
+        super().__init__(path, problem, column, accepted)
+        self.path = path
+        self.problem = problem
+        self.column = column
+        self.accepted = accepted
+
+    def __str__(self) -> str:
+        where = self.path if self.column is None else f"{self.path}, column {self.column}"
+        return f"{where}: {self.problem}" + (f" (accepted: {self.accepted})" if self.accepted else "")
