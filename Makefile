@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-ray fuzz check bench bench-full drill failover simulate simulate-long format lock clean
+.PHONY: help setup demo serve test test-ray fuzz check bench bench-full drill failover features simulate simulate-long format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ bench-full: setup  ## Run the full benchmarks; takes an hour
 failover: setup  ## Strike a Ray cluster on this machine under load, 43 times; takes a quarter of an hour
 	$(BIN)/python -m simulations.failover --accounts 1000000 \
 		--shard 20 --gateway 5 --postgresql 5 --moved 3 --grown 3 --node 3 --frozen 3 --head 1 $(FAILOVER)
+
+features: setup  ## Hold the features of 1.75 M made payments to those of pandas; takes a few minutes
+	$(BIN)/python -m tests.simulation.slow_card_features
 
 drill: setup  ## Kill an engine under load, lose its database, restore a backup; prints RPO and RTO
 	$(BIN)/python -m simulations.drill

@@ -18,7 +18,9 @@ class Verdicts(NamedTuple):
 
     def holds(self, rule: int) -> npt.NDArray[np.bool_]:
         """For which events a rule held, by its place in the set."""
-        return (self.held[:, rule >> 6] >> np.uint64(rule & 63)) & np.uint64(1) == 1
+        bits = self.held[:, rule >> 6] >> np.uint64(rule & 63)
+        held: npt.NDArray[np.bool_] = (bits & np.uint64(1)).astype(np.bool_)
+        return held
 
 
 class RuleScorer:
@@ -32,7 +34,8 @@ class RuleScorer:
         for name, listed in rule_set.lists.items():
             starts[name] = len(values)
             values += sorted(listed)
-        rows, bounds = [], [0]
+        rows: list[tuple[int, ...]] = []
+        bounds = [0]
         conditions = [condition for rule in rule_set.rules for condition in rule.when]
         for condition in conditions:
             start = starts.get(condition.listed, 0)

@@ -4,7 +4,7 @@ Money that launders comes back: over a few accounts, nearly the same amount, wit
 **return flow** of a transfer; the rest of the graph's features are counts of neighbours.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from simulations.errors import SimulationError
 from simulations.fraud.transfers import Transfers
 
 HOPS_MAX: Final = 8
-LIKENESS: Final = 0.05
+LIKENESS: Final = 0.02
 """By how much, of the first amount, another may differ to count as the same money."""
 FOLDS: Final = 5
 RANDOM_STATE: Final = 0
@@ -112,7 +112,7 @@ def return_flow(transfers: Transfers, window_steps: int) -> Mask:
 
 def amount_features(transfers: Transfers) -> Floats:
     """Of each account: sum, mean, least, greatest and spread of what it sends, and of what it receives."""
-    columns: list[Floats] = []
+    columns: list[npt.NDArray[Any]] = []
     accounts = len(transfers.launders)
     amount = transfers.amount_minor.astype(np.float64)
     for end in (transfers.source, transfers.target):
@@ -131,7 +131,7 @@ def amount_features(transfers: Transfers) -> Floats:
 def graph_features(transfers: Transfers, returns: Mask) -> Floats:
     """Of each account: transfers and neighbours in and out, neighbours per transfer, return flow."""
     accounts = len(transfers.launders)
-    columns: list[Floats] = []
+    columns: list[npt.NDArray[Any]] = []
     for end, other in ((transfers.source, transfers.target), (transfers.target, transfers.source)):
         count = np.bincount(end, minlength=accounts)
         pairs = np.unique(end * accounts + other)

@@ -68,7 +68,8 @@ def evaluate(payments: Payments, periods: Periods, output: Path | None) -> Evalu
     started = time.perf_counter()
     matrix = features_of(payments, store)
     features_s = time.perf_counter() - started
-    judged, scores = [], {}
+    judged: list[Judged] = []
+    scores: dict[str, Floats] = {}
     for name, make in MODELS.items():
         result, scores[name] = _judge(name, make(), matrix, payments, train, test)
         judged.append(result)

@@ -4,6 +4,7 @@ A file has the columns TX_DATETIME, CUSTOMER_ID, TERMINAL_ID, TX_AMOUNT and TX_F
 any others. Amounts are read as decimals of two places. Ids may be numbers or text.
 """
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ AMOUNT_MINOR_MAX: Final = 10**11
 """The largest amount of a payment, in hundredths."""
 
 _MONEY: Final = pa.decimal128(14, 2)
+_HUNDREDTH: Final = Decimal("0.01")
 Int64s = npt.NDArray[np.int64]
 
 
@@ -73,7 +75,7 @@ def _table(payments: Payments) -> pa.Table:
             TIME: seconds,
             CUSTOMER: payments.customer,
             TERMINAL: payments.terminal,
-            AMOUNT: pc.divide(cents.cast(pa.decimal128(21, 2)), pa.scalar(100)).cast(_MONEY),
+            AMOUNT: pc.multiply(cents, pa.scalar(_HUNDREDTH)).cast(_MONEY),
             FRAUD: payments.fraud,
             PATTERN: payments.pattern,
         }

@@ -79,7 +79,8 @@ def _neighbours(random: Random, size: WorldSize) -> tuple[Int64s, Int64s, Int64s
     """Of each customer: where in the list of terminals nearby theirs begin, and how many they are."""
     home = random.uniform(0, SIDE, (size.customers, 2))
     place = random.uniform(0, SIDE, (size.terminals, 2))
-    counts, lists = [], []
+    counts: list[Int64s] = []
+    lists: list[Int64s] = []
     for start in range(0, size.customers, CUSTOMERS_AT_ONCE):
         apart = home[start : start + CUSTOMERS_AT_ONCE, None, :] - place[None, :, :]
         close = (apart**2).sum(axis=2) < size.radius**2

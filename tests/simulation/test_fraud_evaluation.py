@@ -80,7 +80,7 @@ def run(*arguments: str | Path) -> Result:
 
 def test_a_made_world_is_evaluated(tmp_path: Path) -> None:
     file = tmp_path / "world.parquet"
-    size = ("--customers", "300", "--terminals", "250", "--days", "70", "--radius", "12", "--seed", "3")
+    size = ("--customers", "300", "--terminals", "1000", "--days", "70", "--radius", "8", "--seed", "3")
     made = run("world", "--output", file, *size, "--json")
     assert made.exit_code == 0, made.output
     report = json.loads(made.stdout)
@@ -111,7 +111,7 @@ def test_bad_input_ends_with_its_exit_code(tmp_path: Path) -> None:
     assert "no payments in the test days" in json.loads(short.stdout)["error"]
     early = run("evaluate", file, "--start", "2010-01-01")
     assert early.exit_code == 10
-    file.write_text(file.read_text().replace("TX_FRAUD,", "LABEL,", 1))
+    file.write_text(file.read_text().replace('"TX_FRAUD"', '"LABEL"', 1))
     missing = run("evaluate", file, "--json")
     assert missing.exit_code == 10
     assert "it has no column TX_FRAUD" in json.loads(missing.stdout)["error"]

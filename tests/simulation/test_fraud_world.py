@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.features.definition import DAY_NS
-from engine.features.store import FeatureStore
 from simulations.errors import PaymentsFileError
-from simulations.fraud.card_features import card_features, features_of
+from simulations.fraud.card_features import card_features
 from simulations.fraud.payments import Payments, read_payments, write_payments
 from simulations.fraud.world import CUSTOMER, LARGE, START_DAY, TERMINAL, WorldSize, card_world
-from tests.simulation.slow_card_features import slow_card_features
+from tests.simulation.slow_card_features import assert_same_features
 
 SMALL = WorldSize(customers=60, terminals=120, days=60, radius=15)
 WORLD = card_world(1, SMALL)
@@ -22,8 +21,8 @@ WORLD = card_world(1, SMALL)
 
 def test_same_seed_same_world() -> None:
     again, other = card_world(1, SMALL), card_world(2, SMALL)
-    for ours, theirs in zip(WORLD, again, strict=True):
-        assert (ours == theirs).all()
+    for name in WORLD._fields:
+        assert (getattr(WORLD, name) == getattr(again, name)).all()
     assert WORLD.time_ns.tolist() != other.time_ns.tolist()
 
 
@@ -53,16 +52,9 @@ def test_frauds_follow_the_three_patterns() -> None:
 
 
 def test_features_of_every_payment_equal_those_of_pandas() -> None:
-    fast = features_of(WORLD, FeatureStore(card_features()))
-    slow = slow_card_features(WORLD)
-    names = card_features().names
-    assert fast.shape == slow.shape == (len(WORLD.time_ns), 15)
-    for column, name in enumerate(names):
-        if "mean" in name or "risk" in name:
-            np.testing.assert_allclose(fast[:, column], slow[:, column], rtol=1e-9, atol=1e-6, err_msg=name)
-        else:
-            np.testing.assert_array_equal(fast[:, column], slow[:, column], err_msg=name)
-    assert slow[:, names.index("terminal_risk_30d")].max() > 0.5
+    features = assert_same_features(WORLD)
+    assert features.shape[1] == 15
+    assert features[:, card_features().names.index("terminal_risk_30d")].max() > 0.5
 
 
 @pytest.mark.parametrize("name", ["payments.csv", "payments.parquet"])

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from engine.features import observing
 from engine.kernel import audit, creation, posting, queries, replay, upkeep
 from engine.kernel.compiled import first_writable, source_hash
+from engine.scoring import judging
 from tests.unit.kernel_scenes import block, new_ledger, v7
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = [
     value
-    for module in (audit, creation, posting, queries, replay, upkeep)
+    for module in (audit, creation, judging, observing, posting, queries, replay, upkeep)
     for name, value in vars(module).items()
     if value.__class__.__name__ == "CPUDispatcher" and value.py_func.__module__ == module.__name__
     if value.signatures and value._cache.cache_path is not None
