@@ -105,7 +105,7 @@ def test_a_made_world_is_evaluated(tmp_path: Path) -> None:
 
 def test_bad_input_ends_with_its_exit_code(tmp_path: Path) -> None:
     file = tmp_path / "world.csv"
-    assert run("world", "--output", file, "--customers", "20", "--days", "10").exit_code == 0
+    assert run("world", "--output", file, "--customers", "20", "--days", "10", "--seed", "1").exit_code == 0
     short = run("evaluate", file, "--json")
     assert short.exit_code == 10
     assert "no payments in the test days" in json.loads(short.stdout)["error"]
@@ -145,7 +145,7 @@ RULES: dict[str, Any] = {
 
 def test_rules_are_judged_on_the_past(tmp_path: Path) -> None:
     file, rules, worse = tmp_path / "world.csv", tmp_path / "rules.json", tmp_path / "worse.json"
-    size = ("--customers", "150", "--terminals", "120", "--days", "60", "--radius", "15")
+    size = ("--customers", "150", "--terminals", "120", "--days", "60", "--radius", "15", "--seed", "1")
     assert run("world", "--output", file, *size).exit_code == 0
     rules.write_text(json.dumps(RULES))
     worse.write_text(json.dumps(RULES | {"version": 2, "rules": RULES["rules"][1:]}))

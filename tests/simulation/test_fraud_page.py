@@ -12,7 +12,7 @@ from simulations.fraud.commands import fraud
 from tests.simulation.test_fraud_cycles import write_market
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fraud.md").read_text()
-FEWER = ["--customers", "120", "--terminals", "400", "--days", "140", "--radius", "10"]
+FEWER = ["--customers", "120", "--terminals", "400", "--days", "140", "--radius", "10", "--seed", "1"]
 
 
 def blocks(language: str) -> list[str]:
