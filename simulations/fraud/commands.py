@@ -19,6 +19,7 @@ from simulations.errors import SimulationError
 from simulations.fraud.backtest import BacktestReport, backtest, read_rules
 from simulations.fraud.payments import read_payments, write_payments
 from simulations.fraud.protocol import Periods, default_start
+from simulations.fraud.training_set import write_training_set
 from simulations.fraud.transfers import read_transfers
 from simulations.fraud.world import WorldSize, card_world
 from simulations.printing import facts
@@ -43,6 +44,14 @@ class WorldReport(msgspec.Struct, frozen=True):
     payments: int
     frauds: int
     by_pattern: dict[str, int]
+
+
+class TrainingSetReport(msgspec.Struct, frozen=True):
+    """What was written."""
+
+    file: str
+    payments: int
+    columns: list[str]
 
 
 @fraud.command()
@@ -108,6 +117,24 @@ def evaluate(
         with _explaining_disk(output):
             report = judge(payments, Periods(first), output)
     print_result(report, _print_evaluation, as_json=as_json)
+
+
+@fraud.command()
+def features(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Payments, as for `evaluate`.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", metavar="FILE", help="Where to: .csv or .parquet.", show_default=False),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write a training set: the features of each payment as they were just before it, and its label."""
+    with reporting_failures(as_json=as_json), refusing(SimulationError), refusing(FeatureError):
+        table = write_training_set(read_payments(path), output)
+    report = TrainingSetReport(str(output), table.num_rows, table.column_names)
+    print_result(report, _print_training_set, as_json=as_json)
 
 
 @fraud.command("backtest")
@@ -201,6 +228,14 @@ def _print_world(report: WorldReport, console: Console) -> None:
             ("frauds", f"{report.frauds:,}"),
             *((f"of which by {name}", f"{count:,}") for name, count in report.by_pattern.items()),
         ],
+    )
+
+
+def _print_training_set(report: TrainingSetReport, console: Console) -> None:
+    facts(
+        console,
+        f"Training set in {report.file}",
+        [("payments", f"{report.payments:,}"), ("columns", ", ".join(report.columns))],
     )
 
 

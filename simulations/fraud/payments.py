@@ -39,6 +39,7 @@ class Payments(NamedTuple):
     amount_minor: Int64s  # hundredths
     fraud: npt.NDArray[np.uint8]
     pattern: npt.NDArray[np.uint8]  # by which a fraud was planted; 0 = none, or not known
+    row: Int64s  # place in the file, from 0
 
     @property
     def day(self) -> Int64s:
@@ -47,15 +48,24 @@ class Payments(NamedTuple):
 
     def chosen(self, which: npt.NDArray[Any]) -> "Payments":
         """Those that an index or a mask names."""
-        time, customer, terminal, amount, fraud, pattern = self
         return Payments(
-            time[which], customer[which], terminal[which], amount[which], fraud[which], pattern[which]
+            time_ns=self.time_ns[which],
+            customer=self.customer[which],
+            terminal=self.terminal[which],
+            amount_minor=self.amount_minor[which],
+            fraud=self.fraud[which],
+            pattern=self.pattern[which],
+            row=self.row[which],
         )
 
 
 def write_payments(payments: Payments, path: Path) -> None:
     """Writes a file. Raises PaymentsFileError if its suffix says neither CSV nor Parquet, or it can't be."""
-    table = _table(payments)
+    write_table(_table(payments), path)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes a table as its suffix says. Raises PaymentsFileError."""
     try:
         if _suffix(path) == ".csv":
             pacsv.write_csv(table, path)
@@ -103,6 +113,7 @@ def read_payments(path: Path) -> Payments:
         amount_minor=pc.multiply(amount, pa.scalar(100)).cast(pa.int64()).to_numpy(),
         fraud=fraud.to_numpy().astype(np.uint8),
         pattern=np.zeros(table.num_rows, np.uint8),
+        row=np.arange(table.num_rows),
     )
     if not np.isin(fraud.to_numpy(), (0, 1)).all():
         raise PaymentsFileError(str(path), "a value is neither 0 nor 1", column=FRAUD)

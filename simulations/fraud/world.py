@@ -70,8 +70,9 @@ def card_world(seed: int, size: WorldSize | None = None) -> Payments:
         amount_minor=_amounts(random, mean[customer]),
         fraud=np.zeros(len(customer), np.uint8),
         pattern=np.zeros(len(customer), np.uint8),
+        row=np.arange(len(customer)),
     )
-    payments = payments.chosen(np.argsort(payments.time_ns, kind="stable"))
+    payments = payments.chosen(np.argsort(payments.time_ns, kind="stable"))._replace(row=payments.row)
     return _with_frauds(random, payments, size)
 
 

@@ -20,7 +20,8 @@ def payments(*rows: tuple[int, int, int]) -> Payments:
     """Payments from day, customer and fraud."""
     day, customer, is_fraud = (np.array(column, np.int64) for column in zip(*rows, strict=True))
     ones = np.ones(len(day), np.int64)
-    return Payments(day * DAY_NS, customer, ones, ones, is_fraud.astype(np.uint8), ones.astype(np.uint8))
+    labels, pattern = is_fraud.astype(np.uint8), ones.astype(np.uint8)
+    return Payments(day * DAY_NS, customer, ones, ones, labels, pattern, np.arange(len(day)))
 
 
 def test_cards_known_by_then_are_out_of_the_test() -> None:

@@ -29,7 +29,7 @@ def test_the_page_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     market.mkdir(parents=True)
     write_market(market, np.random.default_rng(1), rings=30)
     commands = [line for block in blocks("sh") for line in block.splitlines()]
-    assert [line.split()[2] for line in commands] == ["world", "evaluate", "backtest", "cycles"]
+    assert [line.split()[2] for line in commands] == ["world", "evaluate", "features", "backtest", "cycles"]
     for line in commands:
         arguments = shlex.split(line)[2:]
         done = CliRunner().invoke(fraud, arguments + (FEWER if arguments[0] == "world" else []))
