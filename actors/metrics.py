@@ -74,6 +74,9 @@ class EngineMetrics:
         self._results = Counter(
             "tessera_results", "Answers by result code", ("shard", "code"), registry=self.registry
         )
+        self._messages = Counter(
+            "tessera_shard_messages", "Messages to other shards", shard, registry=self.registry
+        )
         self._refused = Counter(
             "tessera_overloaded", "Messages refused because a bound was reached", ("shard", "what"),
             registry=self.registry,
@@ -115,6 +118,7 @@ class ShardMetrics:
         self._log_bytes = metrics._log_bytes.labels(shard)
         self._records = metrics._records.labels(shard)
         self._commits = metrics._commits.labels(shard)
+        self._messages = metrics._messages.labels(shard)
         self._results = metrics._results
         self._refused = metrics._refused
 
@@ -137,6 +141,10 @@ class ShardMetrics:
         self._commit_seconds.observe(seconds)
         self._records.inc(records)
         self._commits.inc()
+
+    def told(self) -> None:
+        """A message goes to another shard."""
+        self._messages.inc()
 
     def results(self, counts: dict[str, int]) -> None:
         """How often each result code was answered."""

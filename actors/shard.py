@@ -393,17 +393,21 @@ class Shard:
     def _told_once_durable(self, turn: ShardedTurn) -> list[Reply]:
         """Tell other shards what they may know now; what they may not yet, as replies that are theirs."""
         for shard, frame in turn.at_once.items():
-            self._peers.tell(shard, frame)
+            self._tell(shard, frame)
         replies = []
         for shard, frame in turn.once_durable.items():
             told = asyncio.get_running_loop().create_future()
-            told.add_done_callback(partial(self._tell, shard))
+            told.add_done_callback(partial(self._tell_if_durable, shard))
             replies.append(Reply(told, frame))
         return replies
 
-    def _tell(self, shard: int, told: "asyncio.Future[Frame]") -> None:
+    def _tell_if_durable(self, shard: int, told: "asyncio.Future[Frame]") -> None:
         if not told.cancelled() and told.exception() is None:
-            self._peers.tell(shard, told.result())
+            self._tell(shard, told.result())
+
+    def _tell(self, shard: int, frame: Frame) -> None:
+        self._metrics.told()
+        self._peers.tell(shard, frame)
 
     async def _make_room_for_ids(self) -> None:
         """Start a new generation of remembered ids when it is time, and forget one that SQL knows by now.

@@ -128,8 +128,9 @@ class BegunFact(msgspec.Struct, frozen=True, array_like=True, tag="begun", gc=Fa
     those of `engine.layout`, as bytes; ids stand one after the other."""
 
     counter: int  # with the record's shard and epoch, the crossing's name
-    reserved: bytes  # RESERVED rows
+    reserved: bytes  # RESERVED rows; written no more
     locked: bytes  # ids of holds
+    needs: bytes = b""  # RESERVED rows, one an account, packed (`engine.record.pack_rows`)
 
 
 class PreparedFact(msgspec.Struct, frozen=True, array_like=True, tag="prepared", gc=False):
@@ -144,9 +145,10 @@ class PreparedFact(msgspec.Struct, frozen=True, array_like=True, tag="prepared",
     missing: list[int]  # places of Parties that were asked for and are not there
     legs: bytes  # of the acceptable chains, packed (`engine.record.pack_rows`); stamps come later
     leg_ends: list[int]  # by chain: where its legs end
-    reserved: bytes
+    reserved: bytes  # as in BegunFact
     locked: bytes
     principals: list[str]  # on whose word, by chain, or one for all
+    needs: bytes = b""
 
 
 class DecidedFact(msgspec.Struct, frozen=True, array_like=True, tag="decided", gc=False):

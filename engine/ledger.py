@@ -251,8 +251,6 @@ class Ledger:
         """
         count, chains = len(block.columns.amount), len(block.offsets) - 1
         opens, loaded, answers = self._made_ready(block, now, facts_max=count + 1)
-        if len(self._needs) < len(self._books.accounts):
-            self._needs = np.zeros((len(self._books.accounts), 4), np.int64)
         touched_max = 2 * (ROLLUP_LEVELS_MAX + 1) * count
         reserved = np.empty(touched_max + 2 * count, RESERVED)
         ends = np.empty(chains, np.int64)
@@ -267,7 +265,7 @@ class Ledger:
             answers,
             reserved,
             ends,
-            self._needs,
+            self._scratch(),
             np.empty(touched_max, np.int64),
         )
         if entries < 0:
@@ -282,6 +280,18 @@ class Ledger:
             reserved[:entries].copy(),
             ends,
         )
+
+    def folded(self, reserved: _Array) -> _Array:
+        """Reservations (RESERVED) of legs that are decided together, one for each account."""
+        accounts = np.empty(len(reserved), RESERVED)
+        count = reservation.fold(_read_only(reserved), self._scratch(), accounts)
+        return accounts[:count]
+
+    def _scratch(self) -> npt.NDArray[np.int64]:
+        """Four counters for each account, all zero; who uses them leaves them so."""
+        if len(self._needs) < len(self._books.accounts):
+            self._needs = np.zeros((len(self._books.accounts), 4), np.int64)
+        return self._needs
 
     def take_reserved(self, reserved: _Array) -> None:
         """On replay: makes reservations (RESERVED) again."""

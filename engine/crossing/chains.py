@@ -112,19 +112,24 @@ class Work:
 
     def requests(self, chains: Ints) -> list[int]:
         """The requests that chains belong to."""
-        claims = np.unique(self._claim_of_chain[chains]).tolist()
+        claims = np.flatnonzero(self._counts(chains)).tolist()
         return [request for claim in claims if (request := self.chains.claims[claim].request)]
 
     def decided(self, chains: Ints) -> list[Finished]:
         """What became of the requests, a chain each, among these chains."""
-        claims = np.unique(self._claim_of_chain[chains]).tolist()
+        claims = np.flatnonzero(self._counts(chains)).tolist()
         return [self._finished(claim) for claim in claims if self.chains.claims[claim].request]
 
     def end(self, chains: Ints) -> list[Finished]:
         """Note that chains have come to their end; what is finished by that."""
-        claims, counts = np.unique(self._claim_of_chain[chains], return_counts=True)
-        self._left[claims] -= counts
-        return [self._finished(claim) for claim in claims[self._left[claims] == 0].tolist()]
+        counts = self._counts(chains)
+        self._left -= counts
+        done = np.flatnonzero((counts > 0) & (self._left == 0))
+        return [self._finished(claim) for claim in done.tolist()]
+
+    def _counts(self, chains: Ints) -> Ints:
+        """By claim: how many of these chains are its own."""
+        return np.bincount(self._claim_of_chain[chains], minlength=len(self._left))
 
     def _finished(self, claim: int) -> Finished:
         legs = slice(int(self._leg_ends[claim]), int(self._leg_ends[claim + 1]))

@@ -17,6 +17,7 @@ from engine.ids import id_bytes
 from engine.layout import LEG_FACT, HoldStatus, LegColumns, LegFlag, OpenColumns, ids_column
 from engine.ledger import Ledger
 from engine.placement import Placement
+from engine.record import pack_rows
 from engine.rows import Rows
 
 Ints = npt.NDArray[np.int64]
@@ -57,6 +58,10 @@ class Common:
         """Make a fact true, and write it down."""
         self.tables.note(fact, self.epoch)
         effects.add_event(fact)
+
+    def needs(self, reserved: Rows) -> bytes:
+        """Reservations, folded and packed for a fact."""
+        return pack_rows(self.ledger.folded(reserved)) if len(reserved) else b""
 
     def happen(self, facts: Rows, runs: list[tuple[str, int]], effects: Effects, now: int) -> int:
         """Let legs happen that were judged before, so many in a row on somebody's word; returns their place

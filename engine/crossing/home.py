@@ -37,6 +37,7 @@ from engine.ledger import InvariantBroken
 from engine.record import pack_rows
 from engine.results import Result
 from engine.rows import Rows
+from engine.rows import chosen as chosen_rows
 
 VOTE_LIMIT_NS: Final = 10_000_000_000
 """How long votes are waited for before a crossing is given up."""
@@ -201,6 +202,12 @@ class HomeSide:
         """The chains that are acceptable here, by the other shards that have a part in them."""
         shards, shard = self._common.placement.shards, self._common.shard
         good = ~work.failed
+        if (peer := _only_peers(work, shard)) is not None:
+            others = np.flatnonzero(np.bincount(peer[good], minlength=shards)).tolist()
+            others.sort(key=lambda other: other == shard)
+            return {
+                (other,) if other != shard else (): np.flatnonzero(good & (peer == other)) for other in others
+            }
         asked = [
             chain * shards + self._shard_of_party(party)
             for party, chain in zip(work.parties, work.party_chains, strict=True)
@@ -243,10 +250,9 @@ class HomeSide:
         mine = work.mask(chains)
         one = _Open(work, chains, np.flatnonzero(mine[work.chain_of_leg]), now)
         here = mine[work.chain_of_leg[plan.rows]]
-        one.rows, one.facts = plan.rows[here], outcome.facts[here]
-        of_chain = np.repeat(np.arange(work.count), np.diff(outcome.ends, prepend=0))
-        reserved = outcome.reserved[mine[of_chain]].tobytes()
-        common.note(BegunFact(name.counter, reserved, holds_of(one.facts)), effects)
+        one.rows, one.facts = plan.rows[here], chosen_rows(outcome.facts, here)
+        needs = common.needs(chosen_rows(outcome.reserved, np.repeat(mine, np.diff(outcome.ends, prepend=0))))
+        common.note(BegunFact(name.counter, b"", holds_of(one.facts), needs), effects)
         common.doubtful.add(own_ids(one.facts))
         self._open[name] = one
         for peer in peers:
@@ -337,7 +343,7 @@ class HomeSide:
         kept, lost = one.chains[~failed], one.chains[failed]
         happens = work.mask(kept)
         mine = happens[work.chain_of_leg[one.rows]]
-        facts = one.facts[mine].copy()
+        facts = chosen_rows(one.facts, mine)
         counts = np.bincount(work.chain_of_leg[one.rows[mine]], minlength=work.count)
         runs = runs_of(said_once(work.chains.principals), counts)
         first = common.happen(facts, runs, effects, now)
@@ -495,6 +501,16 @@ class HomeSide:
 
     def _shard_of_party(self, party: int) -> int:
         return self._common.placement.shard(bucket_of_party(self._common.tenant, party))
+
+
+def _only_peers(work: Work, shard: int) -> Ints | None:
+    """By chain: the one other shard that has a part in it, `shard` = none; None if this is not so simple."""
+    debit, credit = work.sides.debit, work.sides.credit
+    if work.parties or (np.diff(work.offsets) != 1).any():
+        return None
+    if ((debit != shard) & (credit != shard) & (debit != credit)).any():
+        return None
+    return np.where(debit != shard, debit, credit).astype(np.int64)
 
 
 def _settlements(facts: Rows) -> LegColumns:

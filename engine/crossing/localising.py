@@ -173,7 +173,9 @@ def part_id(leg: int, bucket: int) -> int:
 
 def chosen(legs: LegColumns, rows: Ints | npt.NDArray[np.bool_]) -> LegColumns:
     """Some of the legs."""
-    return LegColumns(*(column[rows] for column in legs))  # type: ignore[arg-type]  # in order, as they were
+    if rows.dtype == np.bool_:
+        rows = np.flatnonzero(rows)
+    return LegColumns(*(column.take(rows, axis=0) for column in legs))  # type: ignore[arg-type]  # in order
 
 
 def joined(parts: list[LegColumns]) -> LegColumns:

@@ -110,7 +110,7 @@ class PeerSide:
         chain_of_row = np.repeat(np.arange(chains), np.diff(plan.offsets))
         kept = np.diff(plan.offsets) > 0
         kept[chain_of_row[outcome.status != _CREATED]] = False
-        facts = outcome.facts[kept[chain_of_row]]
+        facts = chosen_rows(outcome.facts, kept[chain_of_row])
         if not len(facts):
             effects.later(sender).votes.append(Vote(name, status, plan.missing))
             return
@@ -123,9 +123,10 @@ class PeerSide:
             missing=plan.missing,
             legs=pack_rows(facts),
             leg_ends=np.cumsum(np.diff(plan.offsets) * kept).tolist(),
-            reserved=outcome.reserved.tobytes(),
+            reserved=b"",
             locked=holds_of(facts),
             principals=prepare.principals,
+            needs=common.needs(outcome.reserved),
         )
         common.note(fact, effects)
         common.doubtful.add(own_ids(facts))

@@ -55,7 +55,7 @@ class Tables:
     def reserved(self) -> Rows:
         """Everything that is set aside (RESERVED)."""
         facts: list[BegunFact | PreparedFact] = [*self.begun.values(), *self.prepared.values()]
-        return joined([rows_of(fact.reserved) for fact in facts], RESERVED) if facts else NOTHING_RESERVED
+        return joined([needs_of(fact) for fact in facts], RESERVED) if facts else NOTHING_RESERVED
 
     def is_done(self, name: Name) -> bool:
         """Whether another shard's crossing was applied here, or has ended long ago."""
@@ -73,7 +73,7 @@ class Tables:
     def replay(self, fact: CrossingFact, epoch: int) -> None:
         """Apply what happened, in a record of that epoch."""
         if isinstance(fact, BegunFact | PreparedFact):
-            self._ledger.take_reserved(rows_of(fact.reserved))
+            self._ledger.take_reserved(needs_of(fact))
             self._ledger.lock_holds(ids_of(fact.locked))
         self.note(fact, epoch)
 
@@ -119,7 +119,7 @@ class Tables:
 
     def _give_up(self, fact: BegunFact | PreparedFact | None) -> None:
         if fact is not None:
-            self._ledger.release_reserved(rows_of(fact.reserved))
+            self._ledger.release_reserved(needs_of(fact))
             self._ledger.unlock_holds(ids_of(fact.locked))
 
     # State
@@ -168,9 +168,11 @@ def settlements_elsewhere(facts: Rows, ledger: Ledger) -> npt.NDArray[np.bool_]:
     return settling
 
 
-def rows_of(packed: bytes) -> Rows:
-    """RESERVED rows from their bytes."""
-    return np.frombuffer(packed, RESERVED)
+def needs_of(fact: BegunFact | PreparedFact) -> Rows:
+    """What a crossing has set aside (RESERVED)."""
+    if fact.needs:
+        return unpack_rows(fact.needs, RESERVED)
+    return np.frombuffer(fact.reserved, RESERVED)
 
 
 def legs_of(packed: bytes) -> Rows:

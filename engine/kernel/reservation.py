@@ -243,6 +243,32 @@ def reserve_legs(
     return entries, opened
 
 
+@entry(RESERVED_INPUT, column_of(types.int64, 2), RESERVED_ROWS, returns=types.int64)
+def fold(reserved: Any, places: Any, folded: Any) -> Any:
+    """Adds up reservations by account, in the order in which accounts first come; returns how many there are.
+    `places` is zero for all accounts, before and after."""
+    count = np.int64(0)
+    for i in range(reserved.size):
+        reservation = reserved[i]
+        account = reservation.account
+        place = places[account, 0] - 1
+        if place < 0:
+            place = count
+            count += 1
+            places[account, 0] = count
+            folded[place].account = account
+            folded[place].step = np.uint32(0)
+            folded[place].debits = np.int64(0)
+            folded[place].credits = np.int64(0)
+        sum_ = folded[place]
+        sum_.step += reservation.step
+        sum_.debits += reservation.debits
+        sum_.credits += reservation.credits
+    for place in range(count):
+        places[folded[place].account, 0] = np.int64(0)
+    return count
+
+
 @entry(BOOKS_TYPE, RESERVED_INPUT, types.int64)
 def shift_reserved(b: Any, reserved: Any, sign: Any) -> None:
     """Makes reservations as they were made once (1), or gives them up (−1); versions never fall."""

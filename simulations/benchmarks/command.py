@@ -13,6 +13,7 @@ from rich.console import Console
 from gateway.options import AsJson, CommandFailed, ExitCode, print_result, reporting_failures
 from simulations.benchmarks.auth import auth
 from simulations.benchmarks.bulk import bulk
+from simulations.benchmarks.crossing import check_runtimes, crossing
 from simulations.benchmarks.kernel import kernel
 from simulations.benchmarks.latency import latency
 from simulations.benchmarks.measurement import (
@@ -46,6 +47,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "memory": memory,
     "webhooks": webhooks,
     "auth": auth,
+    "crossing": crossing,
 }
 PEERS: Final[dict[str, tuple[PeerBenchmark, ...]]] = {
     "bulk": (tigerbeetle_peer.benchmark, tigerbeetle_peer.client, plain_postgres_peer.bulk),
@@ -77,6 +79,14 @@ def bench(
     pgledger: Annotated[
         Path | None, typer.Option(metavar="PATH", help="pgledger's SQL, to run beside.", show_default=False)
     ] = None,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Where the shards of `crossing` are: local, ray, or local,ray. "
+            "Ray needs the extra `cluster`; it runs two nodes on this machine.",
+        ),
+    ] = "local",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -113,8 +123,10 @@ def bench(
             tigerbeetle=tigerbeetle,
             tigerbeetle_python=tigerbeetle_python,
             pgledger=pgledger,
+            runtimes=tuple(runtime.split(",")),
             only=only or "",
         )
+        check_runtimes(options)
         for peer in (tigerbeetle_peer, pgledger_peer):
             peer.check(options)
         report = measure(options, [name] if name else [*BENCHMARKS])

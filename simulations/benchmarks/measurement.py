@@ -59,6 +59,10 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     batches: int  # small ones, at a fixed rate
     requests: int  # transfers one by one, in each run
     events: int  # sent to a webhook
+    crossing_shards: tuple[int, ...]
+    crossing_shares: tuple[int, ...]  # percent of the pairs
+    crossing_legs: int  # in bulk, in each run of each case
+    crossing_moves: int  # one after the other
     fresh: bool  # an engine and a database of its own for every run of every case
 
     @property
@@ -76,6 +80,10 @@ SMALL: Final = Scale(
     batches=200,
     requests=5_000,
     events=5_000,
+    crossing_shards=(2,),
+    crossing_shares=(0, 100),
+    crossing_legs=50_000,
+    crossing_moves=50,
     fresh=False,
 )
 """Runs with the tests, so that the benchmarks cannot rot."""
@@ -88,6 +96,10 @@ FULL: Final = Scale(
     batches=4_000,
     requests=200_000,
     events=100_000,
+    crossing_shards=(1, 2, 4, 8),
+    crossing_shares=(0, 10, 50, 100),
+    crossing_legs=1_000_000,
+    crossing_moves=300,
     fresh=True,
 )
 """The figures to quote."""
@@ -101,6 +113,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tigerbeetle: Path | None = None  # its binary
     tigerbeetle_python: Path | None = None  # an interpreter that has its client
     pgledger: Path | None = None  # its SQL file
+    runtimes: tuple[str, ...] = ("local",)  # where shards are that Moves cross between
     only: str = ""  # how the names of measurements that are asked for begin
 
     def wants(self, name: str) -> bool:

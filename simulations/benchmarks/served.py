@@ -42,16 +42,49 @@ SERVE: Final = ("serve", "--port", "0", "--json")
 LOG: Final = "engine.log"
 
 
-class ServedEngine:
+class Gateway:
+    """What serves at a URL: an engine in one process, or the gateway of a cluster."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._transport = Transport(url)
+
+    def health(self) -> dict[str, Any]:
+        """What `/health` says: `lsn`, `projected_lsn`, `projection_lag_legs`, …"""
+        content: dict[str, Any] = msgspec.json.decode(self._transport.send("GET", "/health").body)
+        return content
+
+    def metrics(self) -> dict[str, float]:
+        """What `/metrics` says, each series summed over its labels."""
+        found: dict[str, float] = {}
+        text = self._transport.send("GET", "/metrics").body.decode()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        return found
+
+    def drain(self) -> float:
+        """Wait until SQL shows everything that was answered; the time (`perf_counter`) at which it did."""
+        deadline = time.perf_counter() + DRAIN_S
+        while True:
+            health = self.health()
+            now = time.perf_counter()
+            if health["projected_lsn"] >= health["lsn"] and not health["projection_lag_legs"]:
+                return now
+            if now > deadline or health["status"] == "stopped":
+                raise CommandFailed(ExitCode.FAILED, f"The projection does not catch up: {health}.")
+            time.sleep(POLL_S)
+
+
+class ServedEngine(Gateway):
     """A running `tessera serve`, and its books after it has stopped."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, folder: Path) -> None:
-        self.url = url
+        super().__init__(url)
         self.folder = folder
         self.books = ""  # their hash, once they have been proved
         self.token = ""  # an API key, once it asks for one
         self._process = process
-        self._transport = Transport(url)
 
     @property
     def pid(self) -> int:
@@ -82,32 +115,6 @@ class ServedEngine:
         except RequestRefused as refused:
             return refused.code == "unauthenticated"
         return False
-
-    def health(self) -> dict[str, Any]:
-        """What `/health` says: `lsn`, `projected_lsn`, `projection_lag_legs`, …"""
-        content: dict[str, Any] = msgspec.json.decode(self._transport.send("GET", "/health").body)
-        return content
-
-    def metrics(self) -> dict[str, float]:
-        """What `/metrics` says, each series summed over its labels."""
-        found: dict[str, float] = {}
-        text = self._transport.send("GET", "/metrics").body.decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                found[sample.name] = found.get(sample.name, 0.0) + sample.value
-        return found
-
-    def drain(self) -> float:
-        """Wait until SQL shows everything that was answered; the time (`perf_counter`) at which it did."""
-        deadline = time.perf_counter() + DRAIN_S
-        while True:
-            health = self.health()
-            now = time.perf_counter()
-            if health["projected_lsn"] >= health["lsn"] and not health["projection_lag_legs"]:
-                return now
-            if now > deadline or health["status"] == "stopped":
-                raise CommandFailed(ExitCode.FAILED, f"The projection does not catch up: {health}.")
-            time.sleep(POLL_S)
 
     def make_wal_files(self) -> None:
         """Have PostgreSQL make the files of its WAL, so that none is made under load: a server that has run

@@ -29,6 +29,8 @@ SCALE = msgspec.structs.replace(
     batches=20,
     requests=500,
     events=500,
+    crossing_legs=10_000,
+    crossing_moves=10,
 )
 TINY = Options(scale=SCALE, tell=lambda _: None)
 FRESH = msgspec.structs.replace(TINY, scale=msgspec.structs.replace(SCALE, fresh=True))
