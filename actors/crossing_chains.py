@@ -44,11 +44,12 @@ def chains_of(legs: LegColumns, message: PostLegs | PostBatches, rows: Ints, tok
     """The legs of whole chains, by chain."""
     chain = _chain_of_leg(legs, message)[rows]
     begins = np.flatnonzero(np.diff(chain, prepend=-1, append=chain[-1] + 1))
-    if isinstance(message, PostBatches) and message.principals:
+    if isinstance(message, PostBatches) and len(set(message.principals)) > 1:
         batches = np.searchsorted(message.offsets, rows[begins[:-1]], "right") - 1
         principals = [message.principals[batch] for batch in batches.tolist()]
     else:
-        principals = [getattr(message, "principal", "")] * (len(begins) - 1)
+        said = message.principals[:1] if isinstance(message, PostBatches) else [message.principal]
+        principals = [*said, ""][:1] * (len(begins) - 1)
     return CrossingLegs(token, chosen(legs, rows), np.diff(begins), principals)
 
 

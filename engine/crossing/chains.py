@@ -21,6 +21,11 @@ _TRANSIENT: Final = np.zeros(256, np.bool_)
 _TRANSIENT[[int(result) for result in TRANSIENT]] = True
 
 
+def said_once(principals: list[str]) -> list[str]:
+    """The principals of chains, or one that stands for all."""
+    return principals[:1] if len(set(principals)) == 1 else principals
+
+
 class Claim(NamedTuple):
     """Chains in a row that are answered together. `token` is the caller's own."""
 
@@ -53,6 +58,7 @@ class Work:
         self.offsets = chains.offsets
         self.count = len(chains.offsets) - 1
         self.parties, self.party_chains = chains.parties, chains.party_chains
+        self.principals = said_once(chains.principals)  # by chain, or one for all
         self.sides = sides_of(chains.legs, placement)
         self.chain_of_leg: Ints = np.repeat(np.arange(self.count), np.diff(chains.offsets))
         self.chain_of_open: Ints = np.searchsorted(chains.offsets, chains.opens.before, "right") - 1
@@ -71,6 +77,12 @@ class Work:
         failed[self.chain_of_leg[self.status != _CREATED]] = True
         failed[list(self.missing)] = True
         return failed
+
+    def principals_of(self, chains: Ints) -> list[str]:
+        """On whose word these chains come, by chain, or one for all."""
+        if len(self.principals) == 1:
+            return self.principals
+        return said_once([self.principals[chain] for chain in chains.tolist()])
 
     def mask(self, chains: Ints) -> Bits:
         """By chain: whether it is one of these."""

@@ -128,11 +128,6 @@ def runs_of(principals: Sequence[str], counts: Ints) -> list[tuple[str, int]]:
     return list(zip(principals, counts.tolist(), strict=True))
 
 
-def said_once(principals: list[str]) -> list[str]:
-    """The principals of chains, or one that stands for all."""
-    return principals[:1] if len(set(principals)) == 1 else principals
-
-
 def own_ids(facts: Rows) -> Ids:
     """The ids of facts that clients could use, too."""
     own: Bits = facts["flags"] & int(LegFlag.PART) == 0

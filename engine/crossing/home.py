@@ -17,7 +17,6 @@ from engine.crossing.common import (
     ids_in,
     own_ids,
     runs_of,
-    said_once,
 )
 from engine.crossing.effects import Effects
 from engine.crossing.localising import chosen, chosen_opens
@@ -284,7 +283,7 @@ class HomeSide:
             keys=[work.chains.keys[at] for at in opens.tolist()],
             parties=[party for party, _ in asked],
             party_chains=[chain for _, chain in asked],
-            principals=said_once([work.chains.principals[chain] for chain in chains.tolist()]),
+            principals=work.principals_of(chains),
         )
         return rows, prepare
 
@@ -345,7 +344,7 @@ class HomeSide:
         mine = happens[work.chain_of_leg[one.rows]]
         facts = chosen_rows(one.facts, mine)
         counts = np.bincount(work.chain_of_leg[one.rows[mine]], minlength=work.count)
-        runs = runs_of(said_once(work.chains.principals), counts)
+        runs = runs_of(work.principals, counts)
         first = common.happen(facts, runs, effects, now)
         work.timestamp[one.rows[mine]] = facts["timestamp"]
         burnt = self._burn(work, work.break_chains(lost), effects, now) if len(lost) else {}

@@ -48,6 +48,7 @@ class PeerSide:
     def __init__(self, common: Common) -> None:
         self._common = common
         self._asked: dict[Name, int] = {}  # what is prepared here: when its home was last spoken to
+        self._legs: dict[Name, Rows] = {}  # what was prepared by this owner: its legs
         self._epochs: dict[int, int] = {}  # by home: the newest epoch that was heard of
 
     def legs_of(self, name: Name) -> int:
@@ -131,6 +132,7 @@ class PeerSide:
         common.note(fact, effects)
         common.doubtful.add(own_ids(facts))
         self._asked[name] = now
+        self._legs[name] = facts
         self._vote(sender, name, effects)
 
     def _is_outdated(self, sender: int, name: Name) -> bool:
@@ -204,7 +206,9 @@ class PeerSide:
 
     def _kept(self, name: Name, prepared: PreparedFact, decide: Decide) -> tuple[Rows, list[tuple[str, int]]]:
         """The legs of the chains that happen, and on whose word."""
-        legs = legs_of(prepared.legs)
+        legs = self._legs.pop(name, None)
+        if legs is None:
+            legs = legs_of(prepared.legs)
         self._common.doubtful.discard(own_ids(legs))
         del self._asked[name]
         counts = np.diff([0, *prepared.leg_ends])

@@ -99,7 +99,7 @@ FULL: Final = Scale(
     crossing_shards=(1, 2, 4, 8),
     crossing_shares=(0, 10, 50, 100),
     crossing_legs=1_000_000,
-    crossing_moves=300,
+    crossing_moves=100,
     fresh=True,
 )
 """The figures to quote."""
