@@ -78,8 +78,8 @@ def localised(
     and of an asset beyond `asset_max`, no pair account is worth opening."""
     sides = sides_of(legs, placement)
     no_debit, no_credit = sides.debit != shard, sides.credit != shard
-    assets = _assets(legs, no_debit, ledger)
-    asset_max = max(asset_max, int(ledger.accounts["asset"].max(initial=0)))
+    assets, of_accounts = _assets(legs, no_debit, ledger)
+    asset_max = max(asset_max, of_accounts)
     flags = legs.flags.copy()
     flags[no_debit] &= ~_OF_DEBIT
     flags[no_credit] &= ~_OF_CREDIT
@@ -97,10 +97,7 @@ def localised(
         if not len(rows):
             continue
         pending[rows] = theirs[rows]
-        keys, which = np.unique(
-            others[rows].astype(np.int64) << _ASSET_BITS | assets[rows], return_inverse=True
-        )
-        named = [(key >> _ASSET_BITS, key & _ASSET_MAX) for key in keys.tolist()]
+        named, which = _pairs_of(others[rows], assets[rows])
         needed.update(pair for pair in named if pair[1] <= asset_max)
         own[rows] = np.array([pairs.id(*pair) for pair in named], np.uint64)[which]
     local = legs._replace(
@@ -114,6 +111,16 @@ def localised(
         if_credit_version=np.where(no_credit, 0, legs.if_credit_version),
     )
     return Local(local, needed)
+
+
+def _pairs_of(others: Shards, assets: npt.NDArray[np.uint32]) -> tuple[list[tuple[int, int]], Ints]:
+    """The other shards and assets that legs have to do with, and by leg, which of these."""
+    if (assets == assets[0]).all():  # as most are: this needs no sorting
+        counts = np.bincount(others)
+        place = np.cumsum(counts > 0) - 1
+        return [(other, int(assets[0])) for other in np.flatnonzero(counts).tolist()], place[others]
+    keys, which = np.unique(others.astype(np.int64) << _ASSET_BITS | assets, return_inverse=True)
+    return [(key >> _ASSET_BITS, key & _ASSET_MAX) for key in keys.tolist()], which
 
 
 def explicit_elsewhere(
@@ -141,14 +148,17 @@ def _wide(halves: Ids) -> int:
     return int(high) << 64 | int(low)
 
 
-def _assets(legs: LegColumns, no_debit: npt.NDArray[np.bool_], ledger: Ledger) -> npt.NDArray[np.uint32]:
-    """The assets of the accounts that are here, which need not be what the legs say."""
+def _assets(
+    legs: LegColumns, no_debit: npt.NDArray[np.bool_], ledger: Ledger
+) -> tuple[npt.NDArray[np.uint32], int]:
+    """The assets of the accounts that are here, which need not be what the legs say; and the greatest of
+    those that are."""
     rows = ledger.lookup(np.where(no_debit[:, None], legs.credit, legs.debit))
     there = rows >= 0
     if not there.any():
-        return legs.asset
+        return legs.asset, 0
     assets: npt.NDArray[np.uint32] = np.where(there, ledger.accounts["asset"][rows * there], legs.asset)
-    return assets
+    return assets, int(assets.max(where=there, initial=0))
 
 
 def part_ids(legs: Ids, bucket: int) -> Ids:
