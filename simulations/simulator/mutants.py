@@ -10,15 +10,19 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import numpy as np
+from msgspec.structs import replace
 
 from actors.commit import CommitPipeline
 from actors.turn import Turn
+from engine.crossing.common import column_of, wide
 from engine.crossing.effects import Effects
 from engine.crossing.home import HomeSide
+from engine.crossing.localising import part_id
 from engine.crossing.messages import Decide, Name, Vote
 from engine.crossing.peer import PeerSide
-from engine.crossing.tables import Tables
-from engine.layout import AccountFlag, leg_columns
+from engine.crossing.tables import Tables, bytes_of, ids_of
+from engine.facts import DecidedFact
+from engine.layout import AccountFlag, LegColumns, leg_columns
 from engine.ledger import Ledger
 from engine.moves import MoveBook, UnknownRequests
 from engine.record import chain_hash
@@ -214,6 +218,35 @@ def _counts_old_votes() -> Patches:
     return [(HomeSide, "on_vote", on_vote)]
 
 
+def _settles_in_any_order() -> Patches:
+    """A peer settles holds in the order in which it hears of it, not in that of their home."""
+
+    def settled(self: PeerSide, news: LegColumns) -> Any:
+        held = news.timestamp.copy()
+        left: dict[int, int] = {}
+        for place in range(len(held)):
+            hold = part_id(wide(news.pending_id, place), self._common.bucket)
+            for found in self._common.ledger.find_holds(column_of(hold)):
+                held[place] = left.get(hold, int(found["held"]))
+                left[hold] = int(held[place]) - int(news.amount[place])
+        return _settled(self, news._replace(timestamp=held))
+
+    return [(PeerSide, "_settled", settled)]
+
+
+def _frees_failed_ids() -> Patches:
+    """An id that failed may be used again until the shard that it is of has heard that it failed."""
+
+    def note(self: Tables, fact: Any, epoch: int) -> None:
+        if isinstance(fact, DecidedFact):
+            failed = ids_of(b"".join(fact.burnt)).tolist()
+            kept = [id for id in ids_of(fact.ids).tolist() if id not in failed]
+            fact = replace(fact, ids=bytes_of(np.array(kept, np.uint64).reshape(-1, 2)))
+        _note(self, fact, epoch)
+
+    return [(Tables, "note", note)]
+
+
 def _judges_repeats_afresh() -> Patches:
     """A Move's request that is sent again is judged again, whatever it was answered."""
 
@@ -253,6 +286,8 @@ def _forgets_references() -> Patches:
 _append = Log.append
 _find_requests = SimulatedLookups.find_requests
 _on_vote = HomeSide.on_vote
+_settled = PeerSide._settled
+_note = Tables.note
 _on_decision = PeerSide.on_decision
 _decide = HomeSide._decide
 _kept = PeerSide._kept
@@ -278,6 +313,8 @@ MUTANTS: Final[dict[str, Callable[[], Patches]]] = {
     "apply refused on a closed account": _refuses_to_apply,
     "lost decision": _loses_decisions,
     "old votes counted": _counts_old_votes,
+    "settled in any order": _settles_in_any_order,
+    "failed ids are free": _frees_failed_ids,
     "repeats judged afresh": _judges_repeats_afresh,
     "steps of a Move race": _steps_race,
     "expiry without its Move": _expires_without_its_move,

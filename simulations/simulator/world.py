@@ -312,13 +312,23 @@ class World:
         while not all(self._is_resting(shard) for shard in range(self.shards)):
             if self._steps > end:
                 raise Wrong("liveness", f"shards are busy {DRAIN_STEPS_MAX} steps after the last fault")
+            self._replace_deposed()
             self._step()
 
     def _is_resting(self, shard: int) -> bool:
         live = self.current[shard].shard
         if live is None or live.stopped is not None or live.durable_lsn != live.state.lsn:
             return False
+        if live.state.epoch < self.auditor.books[shard].epoch:
+            return False
         return live.state.crossings is None or live.state.crossings.idle
+
+    def _replace_deposed(self) -> None:
+        """An owner whom nobody asks for anything does not find out that it is none any more."""
+        for shard, current in enumerate(self.current):
+            live = current.shard
+            if live is not None and live.state.epoch < self.auditor.books[shard].epoch:
+                self.start(shard)
 
     def _serving(self, shard: int) -> ShardState:
         live = self.current[shard].shard

@@ -6,11 +6,15 @@ import sys
 from typing import Final
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from gateway.options import ExitCode
+from simulations.simulator import command
 from simulations.simulator.faults import Plan
 from simulations.simulator.mutants import MUTANTS, applied
-from simulations.simulator.search import run_plan
-from simulations.simulator.seeds import Catch, committed
+from simulations.simulator.search import Tally, run_plan, run_seeds
+from simulations.simulator.seeds import Catch, Committed, committed
 from simulations.simulator.shrinking import shrink
 from simulations.simulator.world import World
 
@@ -51,6 +55,27 @@ def test_a_seed_is_all_that_a_run_depends_on(seed: int) -> None:
         check=True,
     )
     assert elsewhere.stdout.strip() == here.digest
+
+
+def test_a_failing_seed_says_how_to_repeat_and_to_commit_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Committed] = []
+    monkeypatch.setattr(command, "save", kept.append)
+    app = typer.Typer()
+    app.command()(command.simulate)
+    with applied("ack before durable"):
+        result = CliRunner().invoke(app, ["--seed", "1", "--keep", "answers before the disk"])
+    assert result.exit_code == ExitCode.FAILED
+    assert "durable before told" in result.output
+    assert "make simulate SEED=1" in result.output
+    assert [finding.found for finding in kept[0].findings[-1:]] == ["answers before the disk"]
+    assert run_plan(kept[0].findings[-1].plan).wrong is None
+
+
+def test_fresh_seeds_are_counted() -> None:
+    heard: list[Tally] = []
+    done = run_seeds(1, 3, 200, None, heard.append)
+    assert (done.seeds, done.failures) == (3, [])
+    assert heard[-1] == done
 
 
 def test_a_failing_run_shrinks() -> None:
