@@ -371,7 +371,7 @@ class ShardedTurn(Turn):
         step = moves.prepare(command, self._now, loaded)
         if isinstance(step, Deferred):
             await self._flush()
-            step = moves.prepare(command, self._now, loaded)
+            step = moves.prepare(command, self._now, loaded, alone=True)
         if isinstance(step, Deferred):
             self._park(parked)
         elif isinstance(step, MoveAnswer):
@@ -383,6 +383,8 @@ class ShardedTurn(Turn):
         else:
             assert isinstance(step, Prepared)
             self._take(open, at, step)
+            if step.reads:
+                await self._cross()  # while what it read is so
 
     def _take(self, open: OpenMoves, at: int, prepared: Prepared) -> None:
         """A command that is acceptable so far."""
@@ -474,11 +476,14 @@ class ShardedTurn(Turn):
 
     async def _cross(self) -> None:
         """Let everything cross that this turn has found."""
-        if not self._crossing_legs and not self._crossing_moves:
+        crossing_legs, self._crossing_legs = self._crossing_legs, []
+        crossing_moves, self._crossing_moves = self._crossing_moves, []
+        self._crossing_count = 0
+        if not crossing_legs and not crossing_moves:
             return
-        with_legs = [move.prepared for move in self._crossing_moves if move.prepared.leg_count]
+        with_legs = [move.prepared for move in crossing_moves if move.prepared.leg_count]
         block = self._state.moves.compile(with_legs) if with_legs else None
-        chains = together(self._crossing_legs, self._crossing_moves, block)
+        chains = together(crossing_legs, crossing_moves, block)
         home, ledger = self._crossings.home, self._state.ledger
         plan = home.plan(chains, self._effects, self._now)
         unknown = ledger.unknown_ids(plan.block, self._now)

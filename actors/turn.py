@@ -318,7 +318,7 @@ class Turn:
             step = self._state.moves.prepare(command, self._now, loaded)
             if isinstance(step, Deferred):
                 await self._flush()
-                step = self._state.moves.prepare(command, self._now, loaded)
+                step = self._state.moves.prepare(command, self._now, loaded, alone=True)
             if isinstance(step, MoveAnswer):
                 answers[at] = step
                 self.results[step.code or "exists"] += 1

@@ -162,8 +162,8 @@ def purpose_rules(negative_limit: int = 0) -> dict[str, Rule]:
         "I:": "owned ent consumed coupon.used quota",
     }
     of_move = {
-        "L:": "order refund deferred",
-        "M:": "auth capt reversible budget.used",
+        "L:": "order refund deferred giftcard",
+        "M:": "auth capt reversible budget budget.used",
         "I:": "reserved alloc transit coupon.held",
     }
     rules = {

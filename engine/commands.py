@@ -46,6 +46,7 @@ class Refusal(StrEnum):
     MOVE_VERSION_DIFFERS = "move_version_differs"
     ORDER_NOT_ENDED = "order_not_ended"
     MOVE_NOT_ENDED = "move_not_ended"
+    LIMIT_EXCEEDED = "limit_exceeded"
     NOTHING_TO_REVERSE = "nothing_to_reverse"
     REFERENCE_ALREADY_USED = "reference_already_used"
     EXISTS_WITH_DIFFERENT_CONTENT = "exists_with_different_content"
@@ -58,7 +59,7 @@ class Refusal(StrEnum):
 
 
 TRANSIENT_CODES: Final = frozenset(
-    {result.slug for result in TRANSIENT} | {Refusal.MOVE_VERSION_DIFFERS.value}
+    {result.slug for result in TRANSIENT} | {Refusal.MOVE_VERSION_DIFFERS.value, Refusal.LIMIT_EXCEEDED.value}
 )
 """Refusals that could turn into a success later; their answer is kept, so a retry gets it again."""
 
@@ -72,6 +73,7 @@ class Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     orders: list[int] = []  # refunds: the order whose line this one reverses, 0 = none that is known
     order_lines: list[int] = []  # and the number of that line, from 1
     reasons: list[str] = []  # adjustments: why, if not the same for all
+    columns: dict[str, list[int | str]] = {}  # of the kind's own, by name
 
 
 class JournalLegs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

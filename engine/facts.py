@@ -47,6 +47,7 @@ class LineFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     orders: list[bytes] = []  # the order whose line this one reverses
     order_lines: list[int] = []  # the number of that line, from 1; 0 = it reverses nothing known
     reasons: list[str] = []
+    columns: dict[str, list[int | str]] = {}  # of the kind's own, each as long as the others
 
 
 class MoveFact(msgspec.Struct, frozen=True, array_like=True, tag="move", gc=False):
@@ -79,7 +80,7 @@ class MoveFact(msgspec.Struct, frozen=True, array_like=True, tag="move", gc=Fals
     reference: str | None = None
     reverses: bytes = NO_ID
     lines: LineFacts | None = None
-    inputs: dict[str, int | str] = {}
+    inputs: dict[str, int | str] = {}  # and the counters that it kept
     holds: list[bytes] = []  # leg ids of the holds that are open after this request
     expires_at: int = 0  # when the first of them runs out, 0 = never
     metadata: bytes = b""  # JSON object

@@ -5,7 +5,7 @@ Everything wrong leaves as `Refused`, saying what, where, and what would be acce
 state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from engine.commands import LINES_MAX, JournalEntries, JournalLegs, Lines, MoveC
 from engine.directory import Directory, document_bytes, text_fault
 from engine.entities import Side
 from engine.facts import NO_ID, LineFacts
-from engine.kinds import FIELDS, CompiledKind, LineRule
+from engine.kinds import FIELDS, CompiledKind, LineRule, Role
 from engine.layout import AMOUNT_MAX
 from engine.posting import Refused, Rows
 
@@ -26,6 +26,7 @@ TEXT_MAX: Final = 64
 """Characters in a tender, a reason or a text input."""
 
 _FIELD_ORDER: Final = tuple(sorted(FIELDS))
+_LINE_FIELDS: Final = tuple(name for name in Lines.__struct_fields__ if name != "columns")
 _ABSENT: Final = {field.name: field.default for field in msgspec.structs.fields(MoveCommand)}
 
 
@@ -34,15 +35,19 @@ class Wanted(NamedTuple):
 
     needed: tuple[str, ...]  # `a|b` = one of them
     accepted: frozenset[str]
+    inputs: Mapping[str, int | str]  # those that it may have, with their defaults
+    roles: Mapping[str, Role]  # and those that stand for ids
 
 
 def check_command(command: MoveCommand, wanted: Wanted, kind: CompiledKind) -> None:
     """Fields, inputs and plain values of a command."""
     given = {name for name in _FIELD_ORDER if getattr(command, name) != _ABSENT[name]}
+    _check_inputs(command, wanted, kind)
     if not given <= wanted.accepted:
         field = min(given - wanted.accepted)
         accepted = ", ".join(sorted(wanted.accepted)) or "none of these fields"
         raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"{field}: not taken here; taken are {accepted}")
+    given |= command.inputs.keys()
     for need in wanted.needed:
         if given.isdisjoint(need.split("|")):
             if need == "amount":
@@ -60,7 +65,6 @@ def check_command(command: MoveCommand, wanted: Wanted, kind: CompiledKind) -> N
         )
     for field in ("tender", "reason"):
         _check_part(field, getattr(command, field))
-    _check_inputs(command, kind)
     if command.reference is not None and (fault := text_fault("reference", command.reference)):
         raise Refused(Refusal.FIELD_INVALID, fault)
     if command.reference == "":
@@ -85,14 +89,14 @@ def metadata_bytes(command: MoveCommand) -> bytes:
 def line_facts(lines: Lines, rule: LineRule, reason: str, directory: Directory) -> LineFacts:
     """The lines, with Things as asset numbers, checked against what the kind expects."""
     count = _check_columns("lines", lines, LINES_MAX)
-    accepted = {*rule.needs, *rule.takes}
-    for name in lines.__struct_fields__:
-        column = getattr(lines, name)
-        if column and name not in accepted:
+    accepted = {*rule.needs, *rule.takes, *rule.columns}
+    for name in _LINE_FIELDS:
+        if getattr(lines, name) and name not in accepted:
             raise Refused(
                 Refusal.FIELD_NOT_ACCEPTED, f"lines.{name}: taken are {', '.join(sorted(accepted))}"
             )
-        if not column and name in rule.needs:
+    for name in rule.needs:
+        if not (lines.columns.get(name) if name in rule.columns else getattr(lines, name)):
             raise Refused(Refusal.FIELD_MISSING, f"lines.{name}: missing")
     for name in ("quantities", "amounts"):
         _check_column(f"lines.{name}", getattr(lines, name), rule.signed)
@@ -109,7 +113,27 @@ def line_facts(lines: Lines, rule: LineRule, reason: str, directory: Directory) 
         orders=[ids.id_bytes(order) if order else NO_ID for order in lines.orders],
         order_lines=lines.order_lines,
         reasons=reasons,
+        columns=_own_columns(lines, rule, count),
     )
+
+
+def _own_columns(lines: Lines, rule: LineRule, count: int) -> dict[str, list[int | str]]:
+    """The columns of the kind's own, those that are given."""
+    for name, column in lines.columns.items():
+        where = f"lines.{name}"
+        if name not in rule.columns:
+            known = ", ".join(sorted(rule.columns)) or "none"
+            raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"{where}: columns of this kind's own are {known}")
+        if len(column) != count:
+            raise Refused(Refusal.LINES_INVALID, f"{where}: {len(column)} values where others have {count}")
+        if isinstance(rule.columns[name], int):
+            _check_column(where, column, rule.signed)
+        else:
+            for text in dict.fromkeys(column):
+                if not isinstance(text, str) or not text:
+                    raise Refused(Refusal.FIELD_INVALID, f"{where}: {text!r}; expected a text")
+                _check_part(where, text)
+    return lines.columns
 
 
 def leg_rows(legs: JournalLegs, directory: Directory) -> Rows:
@@ -198,7 +222,8 @@ def _check_entries(entries: JournalEntries) -> None:
 
 def _check_columns(name: str, columns: Any, most: int) -> int:
     """All columns are equally long or empty; their length."""
-    lengths = {field: len(getattr(columns, field)) for field in columns.__struct_fields__}
+    fields = _LINE_FIELDS if isinstance(columns, Lines) else columns.__struct_fields__
+    lengths = {field: len(getattr(columns, field)) for field in fields}
     count = max(lengths.values())
     if not count:
         raise Refused(Refusal.LINES_INVALID, f"{name}: empty; expected one or more")
@@ -211,7 +236,7 @@ def _check_columns(name: str, columns: Any, most: int) -> int:
     return count
 
 
-def _check_column(name: str, values: list[int], signed: bool) -> None:
+def _check_column(name: str, values: Sequence[Any], signed: bool) -> None:
     """Whole numbers, in range, and with a sum in range."""
     if not values:
         return
@@ -241,12 +266,15 @@ def _check_part(field: str, text: str) -> None:
         raise Refused(Refusal.FIELD_INVALID, f"{field}: {text[:TEXT_MAX]!r}; expected {accepted}")
 
 
-def _check_inputs(command: MoveCommand, kind: CompiledKind) -> None:
+def _check_inputs(command: MoveCommand, wanted: Wanted, kind: CompiledKind) -> None:
     for name, value in command.inputs.items():
-        default = kind.kind.inputs.get(name)
+        if name in wanted.roles:
+            _check_role(name, value)
+            continue
+        default = wanted.inputs.get(name)
         if default is None:
-            known = ", ".join(sorted(kind.kind.inputs)) or "none"
-            raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"inputs: unknown {name!r}; this kind has {known}")
+            known = ", ".join(sorted([*wanted.inputs, *wanted.roles])) or "none"
+            raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"inputs: unknown {name!r}; taken here are {known}")
         if type(value) is not type(default):
             raise Refused(Refusal.FIELD_INVALID, f"inputs: {name} is {value!r}; expected {_kind_of(default)}")
         if isinstance(value, int):
@@ -257,6 +285,15 @@ def _check_inputs(command: MoveCommand, kind: CompiledKind) -> None:
             raise Refused(
                 Refusal.ACCOUNT_KEY_INVALID, f"inputs: {name} is {value!r}; expected an account key"
             )
+
+
+def _check_role(name: str, value: int | str) -> None:
+    if not isinstance(value, str) or ids.UUID_PATTERN.fullmatch(value) is None:
+        raise Refused(
+            Refusal.FIELD_INVALID, f"inputs: {name} is {value!r}; expected an id, a UUID in lower case"
+        )
+    if not 0 < ids.parse_id(value) < ids.ID_MAX:
+        raise Refused(Refusal.FIELD_INVALID, f"inputs: {name} is {value}, which is no id")
 
 
 def _kind_of(default: int | str) -> str:

@@ -8,8 +8,8 @@ A posting moves `amount` of `asset` from one account to another: it debits the f
 
 - `each` repeats it for every row of the command: its lines, legs or entries. Names with a dot belong to the
   row.
-- `asset` is `money` (the Move's), `row` (the line's Thing, the leg's or entry's asset), or the code of a
-  Thing.
+- `asset` is `money` (the Move's), `row` (the line's Thing, the leg's or entry's asset), the code of a
+  Thing, or `{name}`: the code that an input gives.
 - `when` keeps the rows, or the whole posting, for which a name is true (not 0, not false); `not name` turns
   it round.
 - `signed`: where the amount is negative, debit and credit change places.
@@ -19,6 +19,18 @@ A posting moves `amount` of `asset` from one account to another: it debits the f
   upper bound in the same way.
 
 A leg of amount 0 is left out. All postings of a command are one chain: they happen together or not at all.
+
+Beyond its postings, a transition may say:
+
+- `inputs`: names that only its own request gives, with defaults; a kind's `inputs` stay with the Move.
+- `readings`: balances as they are before the transition, by name. A command that reads is decided after all
+  before it, so what it read is still so when it happens. They are balances of the Move's or its payer's.
+- `limits`: what has to be so, in words, with an amount that may not be below 0.
+- `keeps`: what the Move's `counters` are afterwards. Requests can't give counters; a sequence of parts that
+  must add up exactly posts the share of all parts so far, less the share of those before, and keeps how many.
+
+Ids besides payer and payee that a kind's accounts are named after are its `roles`. They are given among the
+inputs of a creation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,6 +47,8 @@ Side = Literal["", "debit", "credit"]
 Mode = Literal["move", "hold", "post", "void"]
 
 PATH_SEPARATOR: Final = "+"
+SUM_PREFIX: Final = "total."
+"""Before the name of a column of a kind's own lines: its sum."""
 CODE_MAX: Final = 2**16 - 1
 
 KEY_SCALARS: Final = frozenset({"move", "payer", "payee", "tender", "reason", "reverses"})
@@ -103,6 +117,9 @@ class KindError(ValueError):
         return f"kind {self.kind!r}, {self.where}: {self.reason}"
 
 
+Role = Literal["party", "move"]
+
+
 class Posting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One leg, or one for each row; see the module's docstring."""
 
@@ -115,6 +132,14 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     signed: bool = False
     at_most: Side = ""
     mode: Mode = "move"
+    merge: bool = False  # rows of the same asset make one leg; the accounts are the same for all rows
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A balance that a transition asks for: what is there on its normal side, less what is held of it."""
+
+    account: str
+    asset: str = "money"
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -128,6 +153,10 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     takes: list[str] = []
     checks: list[str] = []
     by_engine: bool = False  # only the engine itself takes it (a hold ran out)
+    inputs: dict[str, int | str] = {}  # names that only this request gives, with defaults
+    readings: dict[str, Reading] = {}
+    limits: dict[str, str] = {}  # words for the refusal → amount that may not be below 0
+    keeps: dict[str, str] = {}  # counter → amount, or of a text one its text, with placeholders
 
 
 class LineRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -137,6 +166,7 @@ class LineRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     takes: list[str] = []
     signed: bool = False  # amounts and quantities may be negative
     contra: dict[str, str] = {}  # reason → account key, for {line.contra}
+    columns: dict[str, int | str] = {}  # columns of the kind's own, with what a line has that gives nothing
 
 
 class MoveKind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -152,6 +182,8 @@ class MoveKind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lines: LineRule | None = None
     inputs: dict[str, int | str] = {}  # names that templates may use, with defaults
     defaults: dict[str, str] = {}  # of the fields tender and reason
+    roles: dict[str, Role] = {}  # names that stand for ids
+    counters: dict[str, int | str] = {}  # what transitions keep, as it is at first
 
 
 class CompiledKey(NamedTuple):
@@ -187,6 +219,15 @@ class CompiledTransition(NamedTuple):
     transition: Transition
     postings: tuple[CompiledPosting, ...]
     ended: bool  # its target is terminal
+    readings: tuple[tuple[str, CompiledKey, str], ...] = ()  # name, account, asset
+    limits: tuple[tuple[str, AmountTemplate], ...] = ()
+    keeps: tuple[tuple[str, AmountTemplate | KeyTemplate], ...] = ()
+
+    @property
+    def amounts(self) -> list[AmountTemplate]:
+        """All that it calculates."""
+        kept = [amount for _, amount in self.keeps if isinstance(amount, AmountTemplate)]
+        return [posting.amount for posting in self.postings] + [amount for _, amount in self.limits] + kept
 
 
 class CompiledKind(NamedTuple):
@@ -242,26 +283,73 @@ def compile_kind(kind: MoveKind, chart: Chart) -> CompiledKind:
     steps: dict[tuple[str, str], CompiledTransition] = {}
     for transition in kind.transitions:
         where = f"transition {transition.name!r}"
+        names = _names_of(kind, transition)
         postings = tuple(
-            _compile_posting(kind, f"{where}, posting {number}", posting, chart)
+            _compile_posting(kind, f"{where}, posting {number}", posting, names, chart)
             for number, posting in enumerate(transition.postings, 1)
         )
-        step = CompiledTransition(transition, postings, transition.target not in sources)
+        step = CompiledTransition(
+            transition,
+            postings,
+            transition.target not in sources,
+            tuple(
+                _compile_reading(kind, f"{where}, reading {name!r}", name, reading, names, chart)
+                for name, reading in transition.readings.items()
+            ),
+            tuple(
+                (says, _compile_amount(kind, f"{where}, limits", text, names))
+                for says, text in transition.limits.items()
+            ),
+            tuple(
+                (name, _compile_kept(kind, f"{where}, keeps {name!r}", kind.counters[name], text, names))
+                for name, text in transition.keeps.items()
+            ),
+        )
         for source in transition.sources:
             if (source, transition.name) in steps:
                 raise KindError(kind.name, where, f"there are two of this name from state {source!r}")
             steps[source, transition.name] = step
-    names = frozenset(transition.name for transition in kind.transitions)
-    compiled = CompiledKind(kind, steps, names, _compile_inputs(kind, chart))
+    known = frozenset(transition.name for transition in kind.transitions)
+    compiled = CompiledKind(kind, steps, known, _compile_inputs(kind, chart))
     _check_path(compiled)
     return compiled
 
 
+class _Names(NamedTuple):
+    """What the templates of one transition may name."""
+
+    ids: frozenset[str]  # stand for ids
+    keys: frozenset[str]  # in keys, the same for the whole Move
+    texts: frozenset[str]  # inputs that are texts
+    amounts: frozenset[str]
+    line_keys: frozenset[str]  # in keys, row by row
+    line_amounts: frozenset[str]
+
+
+def _names_of(kind: MoveKind, transition: Transition | None = None) -> _Names:
+    inputs = kind.inputs | kind.counters | (transition.inputs if transition is not None else {})
+    numbers = {name for name, default in inputs.items() if isinstance(default, int)}
+    columns = kind.lines.columns if kind.lines is not None else {}
+    counted = {name for name, default in columns.items() if isinstance(default, int)}
+    readings = transition.readings.keys() if transition is not None else set()
+    return _Names(
+        ids=ID_NAMES | kind.roles.keys(),
+        keys=KEY_SCALARS | inputs.keys() | kind.roles.keys(),
+        texts=frozenset(inputs.keys() - numbers),
+        amounts=AMOUNT_SCALARS | numbers | readings | {SUM_PREFIX + name for name in counted},
+        line_keys=frozenset(f"line.{name}" for name in columns.keys() - counted),
+        line_amounts=frozenset(f"line.{name}" for name in counted),
+    )
+
+
 def _compile_inputs(kind: MoveKind, chart: Chart) -> dict[str, CompiledKey]:
     keys = {name: text for name, text in kind.inputs.items() if isinstance(text, str) and text[1:2] == ":"}
+    names = _names_of(kind)
     try:
         return {
-            name: _compile_key(parse_key_template(text, KEY_SCALARS, frozenset()), chart)
+            name: _compile_key(
+                parse_key_template(text, KEY_SCALARS | kind.roles.keys(), frozenset()), names.ids, chart
+            )
             for name, text in keys.items()
         }
     except (TemplateError, ChartError) as exc:
@@ -284,14 +372,12 @@ def _check_names(kind: MoveKind) -> None:
         raise KindError(kind.name, "states", "expected one or more, each once")
     if not 0 < kind.code <= CODE_MAX:
         raise KindError(kind.name, "code", f"expected 1 to {CODE_MAX}, not {kind.code}")
-    known("fields", [*kind.needs, *kind.takes], FIELDS)
+    known("fields", [*kind.needs, *kind.takes], FIELDS | kind.inputs.keys() | kind.roles.keys())
     known("defaults", kind.defaults, {"tender", "reason"})
-    clash = KEY_SCALARS | AMOUNT_SCALARS
-    for name in kind.inputs:
-        if name in clash or not name.isidentifier():
-            raise KindError(kind.name, "inputs", f"{name!r} is no new name")
+    _check_new_names(kind)
     if kind.lines is not None:
-        known("lines", [*kind.lines.needs, *kind.lines.takes], LINE_COLUMNS)
+        columns = kind.lines.columns
+        known("lines", [*kind.lines.needs, *kind.lines.takes], LINE_COLUMNS | columns.keys())
         for reason, key in kind.lines.contra.items():
             try:
                 parse_key(key)
@@ -302,12 +388,35 @@ def _check_names(kind: MoveKind) -> None:
         if not transition.name.isidentifier() or not transition.sources:
             raise KindError(kind.name, where, "expected a name of letters, digits and _, and a source")
         known(where, [*transition.sources, transition.target], kind.states)
-        known(where, [*transition.needs, *transition.takes], FIELDS)
+        inputs = kind.inputs.keys() | transition.inputs.keys()
+        known(where, [*transition.needs, *transition.takes], FIELDS | inputs)
         known(where, transition.checks, CHECKS)
+        known(where, transition.keeps, kind.counters)
+        for by_row in [posting.each for posting in transition.postings if posting.each == "line"]:
+            if kind.lines is None:
+                raise KindError(kind.name, where, f"each {by_row}: the kind has no lines")
     targets = {transition.target for transition in kind.transitions}
     for state in kind.states[1:]:
         if state not in targets:
             raise KindError(kind.name, "states", f"no transition leads to {state!r}")
+
+
+def _check_new_names(kind: MoveKind) -> None:
+    """Names of the kind's own are new: no transition's input, counter, role … hides another."""
+    taken = KEY_SCALARS | AMOUNT_SCALARS
+    for where, names in (("roles", kind.roles), ("inputs", kind.inputs), ("counters", kind.counters)):
+        for name in names:
+            if name in taken or not name.isidentifier():
+                raise KindError(kind.name, where, f"{name!r} is no new name")
+        taken |= names.keys()
+    for transition in kind.transitions:
+        where = f"transition {transition.name!r}"
+        for name in [*transition.inputs, *transition.readings]:
+            if name in taken or not name.isidentifier():
+                raise KindError(kind.name, where, f"{name!r} is no new name")
+    for name in kind.lines.columns if kind.lines is not None else ():
+        if not name.isidentifier() or f"line.{name}" in KEY_ROWS["line"] | AMOUNT_ROWS["line"]:
+            raise KindError(kind.name, "lines, columns", f"{name!r} is no new name")
 
 
 def _check_path(compiled: CompiledKind) -> None:
@@ -320,20 +429,67 @@ def _check_path(compiled: CompiledKind) -> None:
         state = step.transition.target
 
 
-def _compile_posting(kind: MoveKind, where: str, posting: Posting, chart: Chart) -> CompiledPosting:
+def _compile_amount(kind: MoveKind, where: str, text: str, names: _Names) -> AmountTemplate:
     try:
-        return _parsed(kind, posting, chart)
+        amount = parse_amount(text, names.amounts, frozenset())
+        if amount.balancing:
+            raise TemplateError(text, "what is left of an account is a reading here")
+    except TemplateError as exc:
+        raise KindError(kind.name, where, str(exc)) from exc
+    return amount
+
+
+def _compile_kept(
+    kind: MoveKind, where: str, first: int | str, text: str, names: _Names
+) -> AmountTemplate | KeyTemplate:
+    if isinstance(first, int):
+        return _compile_amount(kind, where, text, names)
+    try:
+        return parse_key_template(text, names.keys, frozenset())
+    except TemplateError as exc:
+        raise KindError(kind.name, where, str(exc)) from exc
+
+
+def _compile_reading(
+    kind: MoveKind, where: str, name: str, reading: Reading, names: _Names, chart: Chart
+) -> tuple[str, CompiledKey, str]:
+    try:
+        _check_asset(reading.asset, names)
+        key = _compile_key(parse_key_template(reading.account, names.keys, frozenset()), names.ids, chart)
+        if key.home not in {"move", "payer"}:
+            raise TemplateError(reading.account, "expected an account of the Move or its payer")
+    except (TemplateError, ChartError) as exc:
+        raise KindError(kind.name, where, str(exc)) from exc
+    return name, key, reading.asset
+
+
+def _check_asset(asset: str, names: _Names) -> None:
+    name = asset_input(asset)
+    if name and name not in names.texts:
+        raise TemplateError(asset, f"no input that is a text; known are {', '.join(sorted(names.texts))}")
+
+
+def asset_input(asset: str) -> str:
+    """The input that gives a posting's asset, "" if none does."""
+    return asset[1:-1] if asset[:1] == "{" and asset[-1:] == "}" else ""
+
+
+def _compile_posting(
+    kind: MoveKind, where: str, posting: Posting, names: _Names, chart: Chart
+) -> CompiledPosting:
+    try:
+        return _parsed(posting, names, chart)
     except (TemplateError, ChartError) as exc:
         raise KindError(kind.name, where, str(exc)) from exc
 
 
-def _parsed(kind: MoveKind, posting: Posting, chart: Chart) -> CompiledPosting:
-    inputs = frozenset(kind.inputs)
+def _parsed(posting: Posting, names: _Names, chart: Chart) -> CompiledPosting:
     each = posting.each
-    amount = parse_amount(posting.amount or "given_or_all", AMOUNT_SCALARS | inputs, AMOUNT_ROWS[each])
+    amount_rows = AMOUNT_ROWS[each] | (names.line_amounts if each == "line" else frozenset())
+    amount = parse_amount(posting.amount or "given_or_all", names.amounts, amount_rows)
     negated = posting.when.startswith("not ")
     condition = posting.when.removeprefix("not ")
-    conditions = CONDITION_ROWS[each] | AMOUNT_SCALARS | inputs
+    conditions = CONDITION_ROWS[each] | names.amounts
     if condition and condition not in conditions:
         raise TemplateError(posting.when, f"unknown name; known are {', '.join(sorted(conditions))}")
     if posting.mode in {"post", "void"}:
@@ -344,22 +500,25 @@ def _parsed(kind: MoveKind, posting: Posting, chart: Chart) -> CompiledPosting:
         raise TemplateError("", "an amount is missing")
     if posting.asset == "row" and not each:
         raise TemplateError(posting.asset, "only a posting with `each` has rows")
+    _check_asset(posting.asset, names)
+    if posting.merge and (not each or "line." in posting.debit + posting.credit):
+        raise TemplateError(posting.debit, "only rows that have their accounts in common are merged")
     if posting.mode == "hold" and (each or amount.balancing or posting.at_most):
         raise TemplateError(posting.amount, "a hold is one leg of a known amount")
-    scalars = KEY_SCALARS | inputs
+    rows = KEY_ROWS[each] | (names.line_keys if each == "line" else frozenset())
     debit, credit = (
-        _compile_key(parse_key_template(text, scalars, KEY_ROWS[each]), chart)
+        _compile_key(parse_key_template(text, names.keys, rows), names.ids, chart)
         for text in (posting.debit, posting.credit)
     )
     return CompiledPosting(posting, debit, credit, amount, condition, negated)
 
 
-def _compile_key(template: KeyTemplate, chart: Chart) -> CompiledKey:
+def _compile_key(template: KeyTemplate, id_names: frozenset[str], chart: Chart) -> CompiledKey:
     """Ask the chart about a sample of the key: an id where an id is expected, else a letter."""
     if template.whole:
         return CompiledKey(template, "")
     names = set(template.pieces[1::2])
-    sample = {name: format_id(0) if name in ID_NAMES else "x" for name in names}
+    sample = {name: format_id(0) if name in id_names else "x" for name in names}
     text = template.one(sample)
     parsed = parse_key(text)
     purpose = template.pieces[0][2:].partition("/")
@@ -371,7 +530,7 @@ def _compile_key(template: KeyTemplate, chart: Chart) -> CompiledKey:
     else:
         place = 2 if rule.owner is Owner.SECOND_PARTY else 1
         home = _name_at(template, place)
-        if home not in ID_NAMES:
+        if home not in id_names:
             chart.account(text)  # raises where an owner is needed
             return CompiledKey(template, "")
     floor, ceiling = rule.guards.in_kernel_terms(parsed.klass.credit_normal)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import ids, preview
-from engine.chart import Chart
+from engine.chart import Chart, credit_normal
 from engine.commands import TRANSIENT_CODES, MoveAnswer, MoveCommand, MovePreview, Refusal
 from engine.confinement import not_given_by
 from engine.directory import Directory
@@ -31,7 +31,7 @@ from engine.drafts import Draft, MoveBlock, compile_block
 from engine.facts import MoveFact, RequestFact
 from engine.intake import check_command, line_facts, metadata_bytes, reference_is_valid
 from engine.kinds import CompiledKind, MoveKind, compile_kinds
-from engine.layout import LegFlag
+from engine.layout import LegFlag, ids_column
 from engine.ledger import Ledger, LegOutcome
 from engine.outcomes import (
     OpenMove,
@@ -126,9 +126,10 @@ class MoveBook:
         return unknown
 
     def prepare(
-        self, command: MoveCommand, now: int, loaded: LoadedRequests | None = None
+        self, command: MoveCommand, now: int, loaded: LoadedRequests | None = None, alone: bool = False
     ) -> Prepared | MoveAnswer | Deferred:
-        """Judge a command. `loaded` is what `unknown_requests` asked for. Changes nothing that lasts."""
+        """Judge a command. `loaded` is what `unknown_requests` asked for; `alone` says that no kernel call is
+        being put together. Changes nothing that lasts."""
         if not 0 < command.id < ids.ID_MAX:
             return self._refused(command, Refusal.ID_INVALID, "id: must be neither 0 nor 2^128 - 1")
         if command.id in self._unsettled or command.move in self._unsettled:
@@ -141,6 +142,8 @@ class MoveBook:
         except Refused as refusal:
             return self._refused(command, refusal.code, refusal.message)
         if isinstance(prepared, Prepared):
+            if prepared.reads and not alone:
+                return DEFERRED
             self._unsettled |= self._marks(prepared)
         return prepared
 
@@ -289,7 +292,7 @@ class MoveBook:
         self._check_home(command)
         if command.id in self.open:
             raise Refused(Refusal.EXISTS_WITH_DIFFERENT_CONTENT, "id: a Move has this id already")
-        self._check_parties(command)
+        self._check_parties(command, kind)
         asset = self._asset(command.asset)
         defaults = kind.kind.defaults
         rule = kind.kind.lines
@@ -316,7 +319,7 @@ class MoveBook:
             expires_at=0,
         )
         prepared = Prepared(command, self._digester.digest(command), kind, move, self._ledger.lookup)
-        prepared.parties = self._parties_elsewhere(command)
+        prepared.parties = self._parties_elsewhere(command, kind)
         if command.reference is not None:
             if reference_hash(command.payer, command.reference) in self._unsettled:
                 return DEFERRED
@@ -347,6 +350,9 @@ class MoveBook:
             return prepared
         plan = self._plan(kind, move.state, command.transition, creating=False)
         check_command(command, plan.wanted, kind)
+        if command.lines is not None and kind.kind.lines is not None:
+            reason = command.reason or move.reason
+            prepared.lines = line_facts(command.lines, kind.kind.lines, reason, self._directory)
         return self._drafted(prepared, plan, command.move)
 
     def _drafted(self, prepared: Prepared, plan: Plan, id: int) -> Prepared | Deferred:
@@ -362,17 +368,39 @@ class MoveBook:
         prepared.transition, prepared.target, prepared.ended = plan.transition, plan.target, plan.ended
         prepared.metadata = metadata_bytes(command)
         scope = scope_of(prepared, plan, id, self.chart, self._directory)
+        prepared.reads = plan.reads
+        scope.balance = self._balance
         draft = Draft(command.id, id, prepared.seq, prepared.business_time, prepared.kind.kind.code)
         draft.timeout = command.timeout
         holds = [ids.id_from_bytes(hold) for hold in move.holds]
-        for step in plan.steps:
-            holds = post(step, scope, draft, holds)
+        try:
+            for step in plan.steps:
+                holds = post(step, scope, draft, holds)
+        except Refused as refusal:
+            if refusal.code not in TRANSIENT_CODES:
+                raise
+            prepared.refusal = refusal.code.value, refusal.message
+            return prepared
+        prepared.kept = scope.kept
         if command.bound_to and (problem := not_given_by(command.bound_to, draft, self.chart)):
             raise Refused(Refusal.MONEY_OF_ANOTHER, problem)
         prepared.draft, prepared.holds = draft, holds
         if self._placement.shards > 1:
             prepared.goes_elsewhere = self._goes_elsewhere(draft)
         return prepared
+
+    def _balance(self, key: str, asset: int) -> int:
+        """What is in an account on its normal side, less what is held of it; 0 if it isn't there."""
+        spec = self.chart.account(key)
+        id = ids.account_id(spec.bucket, self.chart.tenant, key, asset)
+        row = int(self._ledger.lookup(ids_column([id]))[0])
+        if row < 0:
+            return 0
+        account = self._ledger.accounts[row]
+        credits, debits = int(account["credits_posted"]), int(account["debits_posted"])
+        if credit_normal(spec.code):
+            return credits - debits - int(account["debits_pending"])
+        return debits - credits - int(account["credits_pending"])
 
     def _goes_elsewhere(self, draft: Draft) -> bool:
         """Whether some of the accounts are on other shards."""
@@ -406,16 +434,19 @@ class MoveBook:
                 Refusal.ID_IN_WRONG_BUCKET, f"id: is of bucket {bucket}; expected that of {whose}, {home}"
             )
 
-    def _parties_elsewhere(self, command: MoveCommand) -> list[int]:
-        """The Party of a creation that is on another shard, which only that one knows. The payer is here."""
-        if self._placement.shards == 1 or not command.payee:
+    def _parties_elsewhere(self, command: MoveCommand, kind: CompiledKind) -> list[int]:
+        """The Parties of a creation that are on other shards, which only those know. The payer is here."""
+        if self._placement.shards == 1:
             return []
-        bucket = ids.bucket_of_party(self.chart.tenant, command.payee)
-        return [command.payee] if self._placement.shard(bucket) != self._shard else []
+        return [
+            party
+            for _, party in _parties_of(command, kind)
+            if party and self._placement.shard(ids.bucket_of_party(self.chart.tenant, party)) != self._shard
+        ]
 
-    def _check_parties(self, command: MoveCommand) -> None:
-        elsewhere = self._parties_elsewhere(command)
-        for field, party in (("payer", command.payer), ("payee", command.payee)):
+    def _check_parties(self, command: MoveCommand, kind: CompiledKind) -> None:
+        elsewhere = self._parties_elsewhere(command, kind)
+        for field, party in _parties_of(command, kind):
             if party and party not in elsewhere and self._directory.party_row(party) < 0:
                 raise Refused(Refusal.PARTY_NOT_FOUND, f"{field}: there is no Party {ids.format_id(party)}")
 
@@ -512,3 +543,10 @@ class MoveBook:
         if command.reference is not None:
             marks.add(reference_hash(command.payer, command.reference))
         return marks
+
+
+def _parties_of(command: MoveCommand, kind: CompiledKind) -> list[tuple[str, int]]:
+    """The Parties that a creation names, by field."""
+    roles = [(name, command.inputs.get(name)) for name, role in kind.kind.roles.items() if role == "party"]
+    named = [(f"inputs: {name}", ids.parse_id(str(id))) for name, id in roles if id is not None]
+    return [("payer", command.payer), ("payee", command.payee), *named]

@@ -73,6 +73,9 @@ class Prepared:
         self.business_time = 0
         self.goes_elsewhere = False  # whether some of its accounts are on other shards
         self.parties: list[int] = []  # that must be there, on other shards
+        self.lines: LineFacts | None = None  # of this request alone
+        self.kept: dict[str, int | str] = {}  # counters after it
+        self.reads = False  # whether it was judged by balances as they are now
         self._lookup = lookup
         self._block: MoveBlock | None = None
 
@@ -143,7 +146,7 @@ def fact_of(prepared: Prepared, timestamp: int, refusal: tuple[str, str] | None)
             code=code,
             message=message,
         )
-    lines = move.lines if creating else None
+    lines = move.lines if creating else prepared.lines
     units, money = _unmatched(lines, prepared.kind)
     expires_at = move.expires_at if prepared.holds else 0
     if prepared.holds and command.timeout:
@@ -168,7 +171,7 @@ def fact_of(prepared: Prepared, timestamp: int, refusal: tuple[str, str] | None)
         reference=command.reference,
         reverses=move.reverses if creating else NO_ID,
         lines=lines,
-        inputs=command.inputs,
+        inputs=command.inputs | prepared.kept if prepared.kept else command.inputs,
         holds=[ids.id_bytes(hold) for hold in prepared.holds],
         expires_at=expires_at,
         metadata=prepared.metadata,
@@ -185,10 +188,11 @@ def _unmatched(lines: LineFacts | None, kind: CompiledKind) -> tuple[int, int]:
         return 0, 0
     if not lines.order_lines:
         return sum(lines.quantities), sum(lines.amounts)
-    return (
-        sum(units for units, line in zip(lines.quantities, lines.order_lines, strict=True) if not line),
-        sum(money for money, line in zip(lines.amounts, lines.order_lines, strict=True) if not line),
+    units, money = (
+        sum(value for value, line in zip(column, lines.order_lines, strict=True) if not line) if column else 0
+        for column in (lines.quantities, lines.amounts)
     )
+    return units, money
 
 
 def opened(fact: MoveFact) -> OpenMove:

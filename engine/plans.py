@@ -9,7 +9,7 @@ from engine.chart import Chart
 from engine.commands import Refusal
 from engine.directory import Directory
 from engine.intake import Wanted, entry_rows, leg_rows, paired_rows
-from engine.kinds import PATH_SEPARATOR, CompiledKind, CompiledTransition, Each
+from engine.kinds import PATH_SEPARATOR, SUM_PREFIX, CompiledKind, CompiledTransition, Each
 from engine.layout import AMOUNT_MAX
 from engine.outcomes import EXPIRE, Prepared
 from engine.posting import LineRows, Refused, Scope
@@ -28,6 +28,8 @@ class Plan(NamedTuple):
     wanted: Wanted
     rows: frozenset[Each]  # what its postings repeat for
     checks: frozenset[str]
+    reads: bool  # balances
+    of_lines: frozenset[str]  # sums of lines that its postings name
 
 
 def new_plan(kind: CompiledKind, state: str, transition: str, creating: bool) -> Plan:
@@ -62,9 +64,23 @@ def new_plan(kind: CompiledKind, state: str, transition: str, creating: bool) ->
         transition=transition,
         target=state,
         ended=kind.ended(state),
-        wanted=Wanted(tuple(needed), frozenset(field for need in accepted for field in need.split("|"))),
+        wanted=Wanted(
+            tuple(needed),
+            frozenset(field for need in accepted for field in need.split("|")),
+            kind.kind.inputs
+            | {name: value for step in steps for name, value in step.transition.inputs.items()},
+            kind.kind.roles if creating else {},
+        ),
         rows=frozenset(posting.posting.each for step in steps for posting in step.postings),
         checks=frozenset(check for step in steps for check in step.transition.checks),
+        reads=any(step.readings for step in steps),
+        of_lines=frozenset(
+            name.removeprefix(SUM_PREFIX)
+            for step in steps
+            for amount in step.amounts
+            for name in amount.names
+            if name.startswith(SUM_PREFIX)
+        ),
     )
 
 
@@ -88,13 +104,19 @@ def scope_of(prepared: Prepared, plan: Plan, id: int, chart: Chart, directory: D
         scope.names["tender"] = move.tender
     if move.reason:
         scope.names["reason"] = move.reason
-    given = move.inputs | command.inputs
+    for name in kind.kind.roles:
+        if (role := move.inputs.get(name)) is not None:
+            scope.names[name] = str(role)
+            scope.ids[name] = ids.parse_id(str(role))
+    kept = {name: value for name, value in move.inputs.items() if name in kind.kind.inputs}
+    given = kept | command.inputs
     scope.given_keys = frozenset(given)
-    for name, value in (kind.kind.inputs | given).items():
+    counters = {name: move.inputs.get(name, first) for name, first in kind.kind.counters.items()}
+    for name, value in {**plan.wanted.inputs, **counters, **given}.items():
         scope.names[name] = str(value)
         if isinstance(value, int):
             scope.values[name] = value
-    lines = move.lines
+    lines = prepared.lines if prepared.lines is not None else move.lines
     scope.values |= {
         "amount": move.amount,
         "given": command.amount,
@@ -102,7 +124,10 @@ def scope_of(prepared: Prepared, plan: Plan, id: int, chart: Chart, directory: D
         "total": sum(lines.amounts) if lines is not None else 0,
     }
     if lines is not None and kind.kind.lines is not None:
-        scope.rows["line"] = LineRows(lines, directory, kind.kind.lines.contra)
+        scope.rows["line"] = LineRows(lines, directory, kind.kind.lines)
+    for name in plan.of_lines:
+        column = lines.columns.get(name, []) if lines is not None else []
+        scope.values[SUM_PREFIX + name] = sum(value for value in column if isinstance(value, int))
     if command.legs is not None:
         scope.rows["leg"] = leg_rows(command.legs, directory)
     elif command.entries is not None:

@@ -6,7 +6,7 @@ acceptable; the Moves' book turns it into an answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from engine import ids
 from engine.chart import Chart, ChartError
@@ -14,9 +14,17 @@ from engine.commands import Refusal
 from engine.directory import Directory
 from engine.drafts import INHERITED, Draft, KeyRun
 from engine.facts import LineFacts
-from engine.kinds import CompiledKey, CompiledKind, CompiledPosting, CompiledTransition, Each
+from engine.kinds import (
+    CompiledKey,
+    CompiledKind,
+    CompiledPosting,
+    CompiledTransition,
+    Each,
+    LineRule,
+    asset_input,
+)
 from engine.layout import AMOUNT_MAX, LegFlag
-from engine.templates import Amount
+from engine.templates import Amount, AmountTemplate, KeyTemplate
 
 _BALANCING: Final = {
     "": 0,
@@ -56,7 +64,7 @@ class Rows:
 class LineRows(Rows):
     """The lines of a Move. Texts are made when a template asks for them."""
 
-    def __init__(self, lines: LineFacts, directory: Directory, contra: dict[str, str]) -> None:
+    def __init__(self, lines: LineFacts, directory: Directory, rule: LineRule) -> None:
         count = max(len(lines.things), len(lines.quantities), len(lines.amounts))
         amounts = {
             "line.amount": lines.amounts or [0] * count,
@@ -65,7 +73,13 @@ class LineRows(Rows):
         super().__init__(lines.things or [0] * count, amounts, {})
         self.lines = lines
         self.directory = directory
-        self.contra = contra  # reason → account key
+        self.contra = rule.contra  # reason → account key
+        for name, default in rule.columns.items():
+            column: list[Any] = lines.columns.get(name) or [default] * count
+            if isinstance(default, int):
+                amounts[f"line.{name}"] = column
+            else:
+                self._texts[f"line.{name}"] = column
 
     def __getitem__(self, name: str) -> list[str]:
         """The texts of a placeholder."""
@@ -115,10 +129,17 @@ class Scope:
         self.given_keys: frozenset[str] = frozenset()  # inputs that replace a default account
         self.rows: dict[Each, Rows] = {}
         self.buckets: dict[str, int] = {}  # of the Parties behind names, once asked for
+        self.balance: Callable[[str, int], int] | None = None  # of an account, by key and asset
+        self.kept: dict[str, int | str] = {}  # counters as they are afterwards
 
 
 def post(step: CompiledTransition, scope: Scope, draft: Draft, holds: list[int]) -> list[int]:
     """Append a transition's legs, and return the holds that are open after it. Raises Refused."""
+    if step.readings:
+        _read(step, scope)
+    for says, amount in step.limits:
+        if _scalar(amount, scope) < 0:
+            raise Refused(Refusal.LIMIT_EXCEEDED, f"{step.transition.name}: {says}")
     for posting in step.postings:
         mode = posting.posting.mode
         if mode in {"post", "void"}:
@@ -131,7 +152,34 @@ def post(step: CompiledTransition, scope: Scope, draft: Draft, holds: list[int])
                 holds = [*holds, ids.leg_id(draft.request, len(draft) - 1)]
         else:
             _post_one(posting, scope, draft, 0)
+    if step.keeps:
+        _keep(step, scope)
     return holds
+
+
+def _read(step: CompiledTransition, scope: Scope) -> None:
+    """Ask for balances, as they are before the transition."""
+    assert scope.balance is not None
+    for name, key, asset in step.readings:
+        try:
+            text = key.template.one(scope.names)
+        except KeyError as exc:
+            raise _missing(exc, key) from exc
+        scope.values[name] = scope.balance(text, _asset_of(asset, scope))
+
+
+def _keep(step: CompiledTransition, scope: Scope) -> None:
+    """Calculate the counters, all from what they were before."""
+    kept: dict[str, int | str] = {}
+    for name, template in step.keeps:
+        if isinstance(template, KeyTemplate):
+            kept[name] = template.one(scope.names)
+        else:
+            number = kept[name] = _scalar(template, scope)
+            _check(number, number)
+    scope.kept |= kept
+    scope.values |= {name: value for name, value in kept.items() if isinstance(value, int)}
+    scope.names |= {name: str(value) for name, value in kept.items()}
 
 
 def _resolve(compiled: CompiledPosting, scope: Scope, draft: Draft, holds: list[int]) -> None:
@@ -194,7 +242,23 @@ def _post_rows(compiled: CompiledPosting, scope: Scope, draft: Draft) -> None:
     _check(lowest, highest)
     debits = _side(compiled, compiled.debit, scope, draft, rows, chosen)
     credits = _side(compiled, compiled.credit, scope, draft, rows, chosen)
+    if compiled.posting.merge:
+        debits, credits, amounts = _merged(draft, debits, credits, amounts)
+        _check(min(amounts), max(amounts))
     draft.add_legs(debits, credits, amounts, flags)
+
+
+def _merged(
+    draft: Draft, debits: Sequence[int], credits: Sequence[int], amounts: list[int]
+) -> tuple[list[int], list[int], list[int]]:
+    """Legs of the same asset as one, of accounts that have their keys in common."""
+    sums: dict[int, tuple[int, int, int]] = {}
+    for debit, credit, amount in zip(debits, credits, amounts, strict=True):
+        asset = draft.account_assets[debit]
+        first_debit, first_credit, so_far = sums.get(asset, (debit, credit, 0))
+        sums[asset] = first_debit, first_credit, so_far + amount
+    merged_debits, merged_credits, merged_amounts = zip(*sums.values(), strict=True)
+    return list(merged_debits), list(merged_credits), list(merged_amounts)
 
 
 def _chosen(compiled: CompiledPosting, scope: Scope, rows: Rows, amounts: list[int]) -> list[int] | None:
@@ -319,7 +383,12 @@ def _home(key: CompiledKey, scope: Scope) -> tuple[int, int]:
 
 
 def _asset(compiled: CompiledPosting, scope: Scope) -> int:
-    code = compiled.posting.asset
+    return _asset_of(compiled.posting.asset, scope)
+
+
+def _asset_of(code: str, scope: Scope) -> int:
+    if given := asset_input(code):
+        code = scope.names[given]
     asset = scope.asset if code == "money" else scope.directory.asset(code)
     if not asset:
         what = "the Move names no asset" if code == "money" else f"no Thing has the code {code!r}"
@@ -328,7 +397,11 @@ def _asset(compiled: CompiledPosting, scope: Scope) -> int:
 
 
 def _number(compiled: CompiledPosting, scope: Scope) -> int:
-    number = _evaluated(compiled, scope.values)
+    return _scalar(compiled.amount, scope)
+
+
+def _scalar(amount: AmountTemplate, scope: Scope) -> int:
+    number = _evaluated(amount, scope.values)
     assert isinstance(number, int), "only a posting with rows has amounts by row"
     return number
 
@@ -339,15 +412,15 @@ def _numbers(compiled: CompiledPosting, scope: Scope, rows: Rows) -> list[int]:
     plain = rows.amounts.get(compiled.amount.text)
     if plain is not None:
         return plain
-    numbers = _evaluated(compiled, {**scope.values, **rows.amounts})
+    numbers = _evaluated(compiled.amount, {**scope.values, **rows.amounts})
     return numbers if isinstance(numbers, list) else [numbers] * rows.count
 
 
-def _evaluated(compiled: CompiledPosting, values: dict[str, Amount]) -> Amount:
+def _evaluated(amount: AmountTemplate, values: dict[str, Amount]) -> Amount:
     try:
-        return compiled.amount.evaluate(values)
+        return amount.evaluate(values)
     except ZeroDivisionError as exc:
-        raise Refused(Refusal.FIELD_INVALID, f"amount {compiled.amount.text!r} divides by 0") from exc
+        raise Refused(Refusal.FIELD_INVALID, f"amount {amount.text!r} divides by 0") from exc
 
 
 def _check(lowest: int, highest: int) -> None:

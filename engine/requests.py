@@ -230,7 +230,9 @@ def _content(value: Any) -> bytes:
     try:
         if isinstance(value, Lines):
             columns = (value.things, value.quantities, value.amounts, value.order_lines, value.reasons)
-            return _encoder.encode(columns) + b"".join([order.to_bytes(16, "big") for order in value.orders])
+            own = _encoder.encode(value.columns) if value.columns else b""
+            orders = b"".join([order.to_bytes(16, "big") for order in value.orders])
+            return _encoder.encode(columns) + orders + own
         return _encoder.encode(value)
     except (OverflowError, TypeError, ValueError):
         return ascii(value).encode()

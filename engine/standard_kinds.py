@@ -9,10 +9,13 @@ own).
 - `adjustment`: signed lines for a reason: units written off, debts written off or revived, fees, discounts.
 - `opening`: balances brought forward, against `L:opening.contra`.
 - `reversal`: the legs of another Move, backwards. Its id follows from that Move's, so there is at most one.
+
+The kinds of commerce, from marketplace orders to stock, are in `engine.commerce`.
 """
 
 from typing import Final
 
+from engine.commerce import COMMERCE_KINDS
 from engine.kinds import LineRule, MoveKind, Posting, Transition
 
 _REVERSIBLE: Final = "M:reversible/{move}#{line}/{tender}"
@@ -285,4 +288,13 @@ REVERSAL: Final = MoveKind(
     ],
 )
 
-STANDARD_KINDS: Final = (TRANSFER, JOURNAL, ORDER, REFUND, ADJUSTMENT, OPENING, REVERSAL)
+STANDARD_KINDS: Final = (
+    TRANSFER,
+    JOURNAL,
+    ORDER,
+    REFUND,
+    ADJUSTMENT,
+    OPENING,
+    REVERSAL,
+    *COMMERCE_KINDS,
+)

@@ -97,7 +97,20 @@ def _lines(drafts: Sequence[LineDraft] | None) -> Lines | None:
     if drafts is None:
         return None
     columns = {name: [column.read(line) for line in drafts] for name, column in _COLUMNS.items()}
-    return Lines(**{name: _filled(name, values) for name, values in columns.items()})
+    return Lines(
+        **{name: _filled(name, values) for name, values in columns.items()}, columns=_own_columns(drafts)
+    )
+
+
+def _own_columns(drafts: Sequence[LineDraft]) -> dict[str, list[int | str]]:
+    """Columns of a kind's own. All lines have those that one has."""
+    names = {name: None for draft in drafts for name in draft.inputs}
+    for name in names:
+        for place, draft in enumerate(drafts):
+            if name not in draft.inputs:
+                where = f"lines[{place}].inputs.{name}"
+                raise gateway_problem("missing_field", f"{where}: other lines have it, so all must.", where)
+    return {name: [draft.inputs[name] for draft in drafts] for name in names}
 
 
 def _filled(name: str, values: list[Any]) -> list[Any]:

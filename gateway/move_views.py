@@ -151,8 +151,9 @@ def move_view(
     )
 
 
-def _lines(engine: Engine, columns: dict[str, list[Any]]) -> list[LineView]:
-    count = max((len(column) for column in columns.values()), default=0)
+def _lines(engine: Engine, columns: dict[str, Any]) -> list[LineView]:
+    own: dict[str, list[Any]] = dict(columns.get("columns") or {})
+    count = max((len(column) for name, column in columns.items() if name != "columns"), default=0)
     absent: list[Any] = [None] * count
     rows = zip(
         *(
@@ -170,6 +171,7 @@ def _lines(engine: Engine, columns: dict[str, list[Any]]) -> list[LineView]:
             order=UUID(order) if order else None,
             order_line=order_line or None,
             reason=reason or None,
+            inputs={name: column[number - 1] for name, column in own.items()},
         )
         for number, (thing, quantity, amount, order, order_line, reason) in enumerate(rows, start=1)
     ]

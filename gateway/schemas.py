@@ -334,6 +334,9 @@ class LineDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     order: Annotated[UUID, Meta(description="Refunds: the order whose line this reverses.")] | None = None
     order_line: Annotated[int, Meta(ge=1, description="The number of that line.")] | None = None
     reason: str = ""
+    inputs: Annotated[
+        dict[str, int | str], Meta(description="Columns of the kind's own.", examples=[{"tax": 420}])
+    ] = {}
 
 
 class JournalLegDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -448,6 +451,7 @@ class LineView(msgspec.Struct, frozen=True, kw_only=True):
     order: UUID | None
     order_line: int | None
     reason: str | None
+    inputs: dict[str, int | str] = {}
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):

@@ -332,13 +332,14 @@ def _request_fields(record: Record, fact: MoveFact | RequestFact, move: bytes) -
 
 
 def _lines(lines: LineFacts) -> bytes:
-    columns: Mapping[str, Sequence[object]] = {
+    columns: Mapping[str, object] = {
         "things": lines.things,
         "quantities": lines.quantities,
         "amounts": lines.amounts,
         "orders": [None if order == NO_ID else _uuid_text(order) for order in lines.orders],
         "order_lines": lines.order_lines,
         "reasons": lines.reasons,
+        "columns": lines.columns,
     }
     return msgspec.json.encode({name: column for name, column in columns.items() if column})
 

@@ -224,7 +224,7 @@ class MoveView(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     changed: int
     business_time: int
-    lines: dict[str, list[Any]] | None
+    lines: dict[str, Any] | None  # by column; "columns" has those of the kind's own
     inputs: dict[str, Any]
     metadata: dict[str, Any]
     holds: list[int]

@@ -72,7 +72,7 @@ class Desk:
             judged = self.book.prepare(command, self.now, loaded)
             if isinstance(judged, Deferred):
                 self._flush(waiting, answers)
-                judged = self.book.prepare(command, self.now, loaded)
+                judged = self.book.prepare(command, self.now, loaded, alone=True)
             assert not isinstance(judged, Deferred)
             if isinstance(judged, MoveAnswer):
                 answers[place] = judged

@@ -272,6 +272,7 @@ class _Teller:
                 order=_id(order) if order else None,
                 order_line=order_line or None,
                 reason=reason or None,
+                inputs={name: column[number - 1] for name, column in lines.columns.items()},
             )
             for number, (thing, quantity, amount, order, order_line, reason) in enumerate(
                 zip(*(column or absent for column in columns), strict=True), start=1

@@ -88,7 +88,7 @@ def test_expire_is_not_for_clients(shop: Shop) -> None:
 
 
 BAD_TRANSFERS: list[tuple[dict[str, Any], str, str]] = [
-    ({"kind": "gift"}, Refusal.KIND_UNKNOWN, "there are adjustment, journal, opening, order, refund"),
+    ({"kind": "gift"}, Refusal.KIND_UNKNOWN, "there are adjustment, affiliate_commission"),
     ({"kind": ""}, Refusal.KIND_UNKNOWN, "there is no ''"),
     ({"transition": "fly"}, Refusal.TRANSITION_UNKNOWN, "it has hold, post, void"),
     ({"transition": "void"}, Refusal.MOVE_STATE_DIFFERS, "from proposed lead post, hold"),
@@ -112,7 +112,7 @@ BAD_TRANSFERS: list[tuple[dict[str, Any], str, str]] = [
     ({"inputs": {"debit": "bank"}}, Refusal.ACCOUNT_KEY_INVALID, "expected an account key"),
     ({"inputs": {"debit": "A:b ank"}}, Refusal.ACCOUNT_KEY_INVALID, "class:purpose"),
     ({"inputs": {"debit": 7}}, Refusal.FIELD_INVALID, "expected text"),
-    ({"inputs": {"from": "A:bank"}}, Refusal.FIELD_NOT_ACCEPTED, "this kind has credit, debit"),
+    ({"inputs": {"from": "A:bank"}}, Refusal.FIELD_NOT_ACCEPTED, "taken here are credit, debit"),
     ({"reference": ""}, Refusal.FIELD_INVALID, "reference"),
     ({"reference": "a\nb"}, Refusal.FIELD_INVALID, "control"),
     ({"reference": "x" * 256}, Refusal.FIELD_INVALID, "longer"),

@@ -59,18 +59,18 @@ def test_only_open_accounts_of_the_platform_are_striped() -> None:
     assert [chart.account(key).striped for key in ("A:psp", "R:sales", "L:tax/de", "M:auth.contra")] == [
         True
     ] * 4
-    others = ("L:giftcard/g1", "L:loyalty", f"A:ar/{text}", f"A:dispute/{text}", f"L:wallet/{text}")
+    others = ("L:voucher/g1", "L:loyalty", f"A:ar/{text}", f"A:dispute/{text}", f"L:wallet/{text}")
     assert [chart.account(key).striped for key in others] == [False] * 5
 
 
 def test_what_one_subject_of_the_platform_has_is_in_one_place() -> None:
     chart, other = (Chart("t", platform_bucket=bucket, placement=FOUR) for bucket in (0, 1024))
-    home = chart.account("L:giftcard/g1").bucket
-    assert chart.account("L:giftcard/g1/held#o7").bucket == home
-    assert other.account("L:giftcard/g1").bucket == home, "whichever shard asks"
-    spread = {chart.account(f"L:giftcard/g{number}").bucket for number in range(200)}
+    home = chart.account("L:voucher/g1").bucket
+    assert chart.account("L:voucher/g1/held#o7").bucket == home
+    assert other.account("L:voucher/g1").bucket == home, "whichever shard asks"
+    spread = {chart.account(f"L:voucher/g{number}").bucket for number in range(200)}
     assert len({FOUR.shard(bucket) for bucket in spread}) == 4
-    assert Chart("t").account("L:giftcard/g1").bucket == 0
+    assert Chart("t").account("L:voucher/g1").bucket == 0
 
 
 def test_legs_are_at_home_with_their_debit_account_and_posts_with_their_hold() -> None:
