@@ -22,6 +22,7 @@ from actors.answers import AccountState, Claimed, LegAnswers
 from actors.doors import Door, Health
 from actors.errors import InvalidRequest, NotFound
 from actors.handles import AccountHandle, PartyHandle
+from actors.kind_files import kinds_of
 from actors.log_follower import LogFollower
 from actors.messages import (
     Capture,
@@ -71,7 +72,6 @@ from engine.layout import (
 )
 from engine.open_holds import HoldFilter, HoldPage
 from engine.placement import ONE_SHARD, Placement
-from engine.standard_kinds import STANDARD_KINDS
 from persistence import placement, schema, tenancy
 from persistence.database import Database
 from persistence.queries import Queries
@@ -115,16 +115,19 @@ class Engine:
         self._database = database
         self._placement = ONE_SHARD
         self._chart = Chart(settings.tenant)
-        self.kinds: Mapping[str, CompiledKind] = compile_kinds(STANDARD_KINDS, self._chart)  # by name
+        self.kinds: Mapping[str, CompiledKind] = compile_kinds(
+            kinds_of(self.settings), self._chart
+        )  # by name
         self._shards: list[Door] = []
         self._principal = ""  # on whose word commands come; "" = nobody asked
 
     @classmethod
     async def open(cls, settings: Settings, clock: Callable[[], int] = time.time_ns) -> "Engine":
-        """Start or reach PostgreSQL, take the log, recover, and serve. Raises PersistenceError."""
+        """Start or reach PostgreSQL, take the log, recover, and serve. Raises PersistenceError, and KindError
+        for a kind of somebody's own that does not hold together."""
         database = Database(settings.database)
-        await asyncio.to_thread(database.start)
         engine = cls(settings, database, EngineMetrics())
+        await asyncio.to_thread(database.start)
         try:
             await schema.migrate(database)
             await tenancy.claim(database, settings.tenant)
@@ -151,7 +154,7 @@ class Engine:
         """Take note of where things are; before the first command."""
         self._placement = self.queries.placement = placement
         self._chart = Chart(self.settings.tenant, placement=placement)
-        self.kinds = compile_kinds(STANDARD_KINDS, self._chart)
+        self.kinds = compile_kinds(kinds_of(self.settings), self._chart)
 
     async def _open_shards(self, clock: Callable[[], int]) -> None:
         """Open all shards, or none."""
@@ -228,6 +231,14 @@ class Engine:
         """The code of the Thing with that asset number. Raises NotFound."""
         try:
             return self._home.catalogue.thing(number).code
+        except IndexError as exc:
+            raise NotFound("asset", str(number)) from exc
+
+    def asset_exponent(self, number: int) -> int:
+        """How many decimal places people write amounts of the Thing with that asset number with. Raises
+        NotFound."""
+        try:
+            return self._home.catalogue.thing(number).exponent
         except IndexError as exc:
             raise NotFound("asset", str(number)) from exc
 

@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tenant: str = "default"
     shards: int | None = None  # how many a new database gets; None = 1, or what the database has
     connect_limit_s: float = 30.0  # how long PostgreSQL is tried to be reached
+    kinds: Path | None = None  # a folder with kinds of Moves, one in each file; see docs/kinds.md
 
     mailbox_messages_max: int = 20_000  # messages that may wait in a shard's mailbox
     mailbox_weight_max: int = 1_000_000  # legs, Moves and reads in those messages

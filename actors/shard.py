@@ -23,6 +23,7 @@ from actors.commit import CommitPipeline, Reply
 from actors.committed_tail import CommittedTail
 from actors.doors import Catalogue, Health
 from actors.errors import ActorError, InvalidRequest, Overloaded, ShardStopped
+from actors.kind_files import kinds_of
 from actors.log_follower import LogFollower
 from actors.lookups import PatientLookups
 from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
@@ -493,4 +494,4 @@ def empty_state(settings: Settings, placement: Placement = ONE_SHARD, shard: int
         generations_max=settings.generations_max,
         hash_seed=secrets.randbits(64),
     )
-    return ShardState(settings.tenant, config, placement, shard)
+    return ShardState(settings.tenant, config, placement, shard, kinds_of(settings))

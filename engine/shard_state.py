@@ -5,18 +5,20 @@ record that says so. In recovery, `replay` applies a record's facts without judg
 same state, array for array.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.crossing.machine import Crossings
 from engine.directory import Directory
 from engine.facts import Envelope, Event, KnownThingFact, MoveFact, PartyFact, RequestFact, ThingFact
+from engine.kinds import MoveKind
 from engine.layout import ACCOUNT_FACT, GUARD_FACT, LEG_FACT
 from engine.ledger import GENERATIONS_KEPT, NOTHING_RESERVED, Ledger, LedgerConfig
 from engine.moves import MoveBook
 from engine.placement import ONE_SHARD, Placement
 from engine.record import FIRST_CHAIN, Record
 from engine.rows import Rows, joined
+from engine.standard_kinds import STANDARD_KINDS
 
 
 class ShardState:
@@ -27,14 +29,21 @@ class ShardState:
     """
 
     def __init__(
-        self, tenant: str, config: LedgerConfig, placement: Placement = ONE_SHARD, shard: int = 0
+        self,
+        tenant: str,
+        config: LedgerConfig,
+        placement: Placement = ONE_SHARD,
+        shard: int = 0,
+        kinds: Iterable[MoveKind] = STANDARD_KINDS,
     ) -> None:
         self.tenant = tenant
         self.placement = placement
         self.shard = shard
         self.ledger = Ledger(config)
         self.directory = Directory()
-        self.moves = MoveBook(tenant, self.ledger, self.directory, placement=placement, shard=shard)
+        self.moves = MoveBook(
+            tenant, self.ledger, self.directory, kinds=kinds, placement=placement, shard=shard
+        )
         self.crossings = (
             Crossings(tenant, placement, shard, self.ledger, self.directory) if placement.shards > 1 else None
         )

@@ -153,14 +153,27 @@ def show_move(
     as_json: AsJson = False,
 ) -> None:
     """Show a Move: its steps, its Entries, and where it can go from here."""
-    if not _is_uuid(move):
-        with reporting_failures(as_json=as_json):
-            raise CommandFailed(ExitCode.USAGE, f"{move!r} is no id.", "`tessera moves list`")
+    _check_id(move, as_json=as_json)
     with _asking(server, key, as_json=as_json) as client:
         from gateway.client import api  # noqa: PLC0415  # as above
 
         shown = MoveShown(client.call(api.move(move)), client.call(api.next_steps(move)))
         _print(shown, _show_move, as_json=as_json)
+
+
+@moves.command("explain")
+def explain_move(
+    move: Annotated[str, typer.Argument(metavar="ID", help="The id of a Move.")],
+    server: Server = DEFAULT_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a Move's amounts are what they are: its lines, every leg, and who took what back."""
+    _check_id(move, as_json=as_json)
+    with _asking(server, key, as_json=as_json) as client:
+        from gateway.client import api  # noqa: PLC0415  # as above
+
+        _print(client.call(api.explanation(move)), _show_explanation, as_json=as_json)
 
 
 @events.command("tail")
@@ -218,6 +231,13 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _check_id(move: str, *, as_json: bool) -> None:
+    """Raises CommandFailed, which ends the command, for what is no id."""
+    if not _is_uuid(move):
+        with reporting_failures(as_json=as_json):
+            raise CommandFailed(ExitCode.USAGE, f"{move!r} is no id.", "`tessera moves list`")
 
 
 def _id_of(client: Any, key: str, asset: str | None) -> str:
@@ -297,6 +317,11 @@ def _show_move(shown: MoveShown, console: Console) -> None:
     for step in shown.next.transitions:
         said = f"can go to {step.target}" if step.allowed else step.reason or "not from here"
         console.print(f"{escape(step.transition)}: {escape(said)}")
+
+
+def _show_explanation(shown: Any, console: Console) -> None:
+    for sentence in shown.sentences:
+        console.print(escape(sentence))
 
 
 def _or_none(value: int | None) -> str:

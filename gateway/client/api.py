@@ -25,6 +25,7 @@ import msgspec
 
 from engine.entities import PartyKind, Side, ThingKind
 from gateway.events.schemas import EventPage
+from gateway.explanation_schemas import ExplanationView
 from gateway.reading_schemas import (
     BalancesDraft,
     CloseDraft,
@@ -386,6 +387,11 @@ def preview_reversal(id: UUID | str, draft: ReversalDraft | None = None) -> Call
 def move(id: UUID | str) -> Call[MoveView]:
     """A Move with its lines, steps and Entries."""
     return _get(f"/v1/moves/{id}", MoveView)
+
+
+def explanation(id: UUID | str) -> Call[ExplanationView]:
+    """Why a Move's amounts are what they are, in words."""
+    return _get(f"/v1/moves/{id}/explanation", ExplanationView)
 
 
 def next_steps(id: UUID | str) -> Call[NextStepsView]:
