@@ -27,7 +27,7 @@ from actors.kind_files import kinds_of
 from actors.log_follower import LogFollower
 from actors.lookups import PatientLookups
 from actors.mailbox import RETRY_AFTER_S, Letter, Mailbox
-from actors.messages import Capture, Message
+from actors.messages import Capture, Message, SubmitMoves
 from actors.metrics import ShardMetrics
 from actors.peers import NoPeers, Peers
 from actors.projection_feed import ProjectionFeed
@@ -360,8 +360,9 @@ class Shard:
             self._refuse(letters, refusal)
             return
         now = max(self._clock(), self._state.time)
-        turn = self._turn(now, letters, frames)
-        if now - self._swept_at >= self._settings.sweep_interval_ns:
+        sweeps = now - self._swept_at >= self._settings.sweep_interval_ns
+        turn = self._turn(now, [*self._due(now), *letters] if sweeps else letters, frames)
+        if sweeps:
             self._swept_at = now
             turn.sweep()
         await turn.run()
@@ -383,6 +384,14 @@ class Shard:
         self._metrics.results(turn.results)
         if self.tracer is not None:
             self.tracer.decided(self.index, letters, started, time.perf_counter())
+
+    def _due(self, now: int) -> list[Letter]:
+        """What Moves ask for whose time is up, as a letter to ourselves whose answer nobody waits for."""
+        commands = self._state.moves.due(now)
+        if not commands:
+            return []
+        answer = asyncio.get_running_loop().create_future()
+        return [Letter(SubmitMoves(commands), answer, len(commands))]
 
     def _turn(self, now: int, letters: list[Letter], frames: list[Frame]) -> Turn:
         if self._state.placement.shards == 1:

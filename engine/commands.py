@@ -122,6 +122,7 @@ class MoveCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout: int = 0  # seconds; for holds
     if_version: int = 0  # the version the Move must have; 0 = any
     bound_to: int = 0  # the Party whose Moves and money these are, or it is refused; 0 = anybody's
+    due: bool = False  # the engine itself asks for it, because its time has come
 
 
 class MoveAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -47,7 +47,8 @@ def check_command(command: MoveCommand, wanted: Wanted, kind: CompiledKind) -> N
         field = min(given - wanted.accepted)
         accepted = ", ".join(sorted(wanted.accepted)) or "none of these fields"
         raise Refused(Refusal.FIELD_NOT_ACCEPTED, f"{field}: not taken here; taken are {accepted}")
-    given |= command.inputs.keys()
+    if command.inputs:
+        given |= command.inputs.keys()
     for need in wanted.needed:
         if given.isdisjoint(need.split("|")):
             if need == "amount":

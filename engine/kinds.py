@@ -26,6 +26,8 @@ Beyond its postings, a transition may say:
 - `readings`: balances as they are before the transition, by name. A command that reads is decided after all
   before it, so what it read is still so when it happens. They are balances of the Move's or its payer's.
 - `limits`: what has to be so, in words, with an amount that may not be below 0.
+- `by_engine`: the engine takes it when time is up: `expire`, when a hold of the Move has run out; or, if it
+  has postings of its own, when as many seconds have passed as the `timeout` of the request that led here.
 - `keeps`: what the Move's `counters` are afterwards. Requests can't give counters; a sequence of parts that
   must add up exactly posts the share of all parts so far, less the share of those before, and keeps how many.
 
@@ -47,6 +49,8 @@ Side = Literal["", "debit", "credit"]
 Mode = Literal["move", "hold", "post", "void"]
 
 PATH_SEPARATOR: Final = "+"
+EXPIRE: Final = "expire"
+"""The transition that the engine lets a Move take when a hold of it runs out, or its own time."""
 SUM_PREFIX: Final = "total."
 """Before the name of a column of a kind's own lines: its sum."""
 CODE_MAX: Final = 2**16 - 1
@@ -245,6 +249,11 @@ class CompiledKind(NamedTuple):
             for (source, name), step in self.steps.items()
             if source == state and not step.transition.by_engine
         ]
+
+    def has_deadline(self, state: str) -> bool:
+        """Whether the engine takes a Move on from a state when its time is up."""
+        step = self.steps.get((state, EXPIRE))
+        return step is not None and step.transition.by_engine and bool(step.transition.postings)
 
     def ended(self, state: str) -> bool:
         """Whether nothing leads on from a state."""

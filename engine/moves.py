@@ -16,6 +16,7 @@ answer. Other refusals are judged afresh.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,8 +31,8 @@ from engine.directory import Directory
 from engine.drafts import Draft, MoveBlock, compile_block
 from engine.facts import MoveFact, RequestFact
 from engine.intake import check_command, line_facts, metadata_bytes, reference_is_valid
-from engine.kinds import CompiledKind, MoveKind, compile_kinds
-from engine.layout import LegFlag, ids_column
+from engine.kinds import EXPIRE, CompiledKind, MoveKind, compile_kinds
+from engine.layout import SECOND_NS, LegFlag, ids_column
 from engine.ledger import Ledger, LegOutcome
 from engine.outcomes import (
     OpenMove,
@@ -50,6 +51,15 @@ from engine.requests import Digester, Remembered, RequestWindow, reference_hash
 from engine.standard_kinds import STANDARD_KINDS
 
 __all__ = ["DEFERRED", "Deferred", "LoadedRequests", "MoveBook", "Prepared", "UnknownRequests"]
+
+
+DUE_MAX: Final = 4_096
+"""Moves whose time is up that one turn takes on."""
+PATIENCE_S_MAX: Final = 3_600
+TRIES_MAX: Final = 1_024
+"""Ids for attempts to take one step when its time is up."""
+DEADLINE_REQUESTS: Final = 1 << 48
+"""Where the numbers begin by which these ids are made; legs and expiries of holds have lower ones."""
 
 
 class Deferred:
@@ -102,8 +112,10 @@ class MoveBook:
         self._directory = directory
         self._hold_moves: dict[int, int] = {}  # open hold → its Move, for all of `open`
         self._unsettled: set[int] = set()  # requests, Moves and reference hashes between prepare and settle
-        self._plans: dict[tuple[str, str, str, bool], Plan] = {}  # bounded by the paths that kinds have
-        self._digester = Digester(MoveCommand, frozenset({"id", "if_version", "bound_to"}))
+        self._deadlines: list[tuple[int, int]] = []  # heap of (time, Move), for all with time of their own
+        self._tries: dict[int, int] = {}  # Moves whose time is up, by how often that was tried
+        self._plans: dict[tuple[str, str, str, bool, bool], Plan] = {}  # bounded by the paths that kinds have
+        self._digester = Digester(MoveCommand, frozenset({"id", "if_version", "bound_to", "due"}))
 
     def unknown_requests(self, commands: Sequence[MoveCommand], now: int) -> UnknownRequests:
         """What has to be looked up before these commands can be prepared."""
@@ -190,6 +202,25 @@ class MoveBook:
                 made.append(fact)
         return made
 
+    def due(self, now: int) -> list[MoveCommand]:
+        """Commands for Moves whose own time is up. What is not carried out is asked for again, less and less
+        often; a Move goes on once, however often that is."""
+        commands: list[MoveCommand] = []
+        while self._deadlines and self._deadlines[0][0] <= now and len(commands) < DUE_MAX:
+            _, id = heappop(self._deadlines)
+            move = self.open.get(id)
+            if move is None or not 0 < move.expires_at <= now or move.holds:
+                self._tries.pop(id, None)
+                continue
+            kind = self.kinds.get(move.kind)
+            if kind is None or not kind.has_deadline(move.state):
+                continue
+            tries = self._tries[id] = self._tries.get(id, 0) + 1
+            heappush(self._deadlines, (now + min(2**tries, PATIENCE_S_MAX) * SECOND_NS, id))
+            request = ids.leg_id(id, DEADLINE_REQUESTS + move.seq * TRIES_MAX + tries % TRIES_MAX)
+            commands.append(MoveCommand(id=request, move=id, transition=EXPIRE, due=True))
+        return commands
+
     def unavailable(self, command: MoveCommand, why: str) -> MoveAnswer:
         """The answer to a command that can't be judged now."""
         return self._refused(command, Refusal.SHARD_UNAVAILABLE, why)
@@ -245,6 +276,8 @@ class MoveBook:
         if not fact.ended:
             for hold in fact.holds:
                 self._hold_moves[ids.id_from_bytes(hold)] = id
+            if fact.expires_at and not fact.holds:
+                heappush(self._deadlines, (fact.expires_at, id))
         if fact.reference is not None and fact.seq == 0:
             hash = reference_hash(ids.id_from_bytes(fact.payer), fact.reference)
             self.window.newest.references[hash] = id
@@ -276,6 +309,11 @@ class MoveBook:
             ids.id_from_bytes(hold): id for id, move in self.open.items() for hold in move.holds
         }
         self._unsettled = set()
+        self._tries = {}
+        self._deadlines = [
+            (move.expires_at, id) for id, move in self.open.items() if move.expires_at and not move.holds
+        ]
+        heapify(self._deadlines)
         self.window.restore(state["window"])
 
     def _judged(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
@@ -283,7 +321,8 @@ class MoveBook:
 
     def _creation(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
         kind = self._kind(command.kind)
-        plan = self._plan(kind, kind.kind.states[0], command.transition or kind.kind.usual, creating=True)
+        first = kind.kind.states[0]
+        plan = self._plan(kind, first, command.transition or kind.kind.usual, creating=True, due=False)
         check_command(command, plan.wanted, kind)
         if command.bound_to not in {0, command.payer}:
             raise Refused(Refusal.MONEY_OF_ANOTHER, "payer: the caller may move the money of one Party only")
@@ -348,7 +387,7 @@ class MoveBook:
             message = f"if_version: the Move has version {move.seq + 1}, not {command.if_version}"
             prepared.refusal = Refusal.MOVE_VERSION_DIFFERS.value, message
             return prepared
-        plan = self._plan(kind, move.state, command.transition, creating=False)
+        plan = self._plan(kind, move.state, command.transition, creating=False, due=command.due)
         check_command(command, plan.wanted, kind)
         if command.lines is not None and kind.kind.lines is not None:
             reason = command.reason or move.reason
@@ -406,11 +445,11 @@ class MoveBook:
         """Whether some of the accounts are on other shards."""
         return any(self._placement.shard(run.bucket) != self._shard for run in draft.key_runs)
 
-    def _plan(self, kind: CompiledKind, state: str, transition: str, creating: bool) -> Plan:
-        key = (kind.kind.name, state, transition, creating)
+    def _plan(self, kind: CompiledKind, state: str, transition: str, creating: bool, due: bool) -> Plan:
+        key = (kind.kind.name, state, transition, creating, due)
         if (ready := self._plans.get(key)) is not None:
             return ready
-        plan = self._plans[key] = new_plan(kind, state, transition, creating)
+        plan = self._plans[key] = new_plan(kind, state, transition, creating, due)
         return plan
 
     def _kind(self, name: str) -> CompiledKind:
@@ -545,8 +584,10 @@ class MoveBook:
         return marks
 
 
-def _parties_of(command: MoveCommand, kind: CompiledKind) -> list[tuple[str, int]]:
+def _parties_of(command: MoveCommand, kind: CompiledKind) -> Sequence[tuple[str, int]]:
     """The Parties that a creation names, by field."""
+    if not kind.kind.roles:
+        return ("payer", command.payer), ("payee", command.payee)
     roles = [(name, command.inputs.get(name)) for name, role in kind.kind.roles.items() if role == "party"]
     named = [(f"inputs: {name}", ids.parse_id(str(id))) for name, id in roles if id is not None]
     return [("payer", command.payer), ("payee", command.payee), *named]

@@ -2,6 +2,7 @@
 answer.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -9,25 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import ids
+from engine.chart import CLASSES
 from engine.commands import MoveAnswer, MoveCommand
 from engine.drafts import Draft, Lookup, MoveBlock, compile_block
 from engine.facts import NO_ID, LineFacts, MoveFact, RequestFact
-from engine.kinds import CompiledKind
+from engine.kinds import EXPIRE, CompiledKind
 from engine.layout import SECOND_NS, LegColumns, OpenColumns
 from engine.requests import Remembered
 from engine.results import Result
 
-EXPIRE: Final = "expire"
-"""The transition that a kind's Move takes when a hold of it runs out."""
 _EXPIRY_REQUESTS: Final = 1 << 40
 """Where the numbers begin by which ids are made for expiries; legs have lower ones."""
 _SLUGS: Final = {int(result): result.slug for result in Result}
 _UNBROKEN: Final = (int(Result.CREATED), int(Result.LINKED_EVENT_FAILED))
 _REASONS: Final = {
-    Result.BELOW_FLOOR.slug: "the debited account has too little",
-    Result.ABOVE_CEILING.slug: "the credited account has no room for it",
     Result.EXCEEDS_PENDING_TRANSFER_AMOUNT.slug: "that is more than is held",
 }
+
+
+_NOTHING_KEPT: Final[Mapping[str, int | str]] = {}
+_GUARDS: Final = {Result.BELOW_FLOOR.slug, Result.ABOVE_CEILING.slug}
 
 
 class OpenMove(msgspec.Struct, array_like=True, gc=False):
@@ -74,7 +76,7 @@ class Prepared:
         self.goes_elsewhere = False  # whether some of its accounts are on other shards
         self.parties: list[int] = []  # that must be there, on other shards
         self.lines: LineFacts | None = None  # of this request alone
-        self.kept: dict[str, int | str] = {}  # counters after it
+        self.kept: Mapping[str, int | str] = _NOTHING_KEPT  # counters after it
         self.reads = False  # whether it was judged by balances as they are now
         self._lookup = lookup
         self._block: MoveBlock | None = None
@@ -121,7 +123,13 @@ def leg_refusal(prepared: Prepared, status: npt.NDArray[np.uint8]) -> tuple[str,
     assert draft is not None
     debit, credit = draft.account_key(draft.debits[leg]), draft.account_key(draft.credits[leg])
     what = f"{debit} > {credit} = {draft.amounts[leg]}" if debit else f"hold = {draft.amounts[leg]}"
-    reason = _REASONS.get(code, code.replace("_", " "))
+    if code in _GUARDS:
+        below = code == Result.BELOW_FLOOR.slug
+        account = debit if below else credit
+        too_little = CLASSES[account[0]].credit_normal is below
+        reason = f"{account} {'has too little' if too_little else 'would go beyond its limit'}"
+    else:
+        reason = _REASONS.get(code, code.replace("_", " "))
     return code, f"leg {leg + 1} of {len(draft)}, {what}: {reason}"
 
 
@@ -148,10 +156,11 @@ def fact_of(prepared: Prepared, timestamp: int, refusal: tuple[str, str] | None)
         )
     lines = move.lines if creating else prepared.lines
     units, money = _unmatched(lines, prepared.kind)
-    expires_at = move.expires_at if prepared.holds else 0
-    if prepared.holds and command.timeout:
+    limited = prepared.kind.has_deadline(prepared.target)
+    expires_at = move.expires_at if prepared.holds or limited else 0
+    if command.timeout and (prepared.holds or limited):
         ends = timestamp + command.timeout * SECOND_NS
-        expires_at = min(expires_at, ends) if expires_at else ends
+        expires_at = min(expires_at, ends) if expires_at and not limited else ends
     return MoveFact(
         request=move.id if creating else ids.id_bytes(command.id),
         move=move.id,
@@ -171,7 +180,7 @@ def fact_of(prepared: Prepared, timestamp: int, refusal: tuple[str, str] | None)
         reference=command.reference,
         reverses=move.reverses if creating else NO_ID,
         lines=lines,
-        inputs=command.inputs | prepared.kept if prepared.kept else command.inputs,
+        inputs={**command.inputs, **prepared.kept} if prepared.kept else command.inputs,
         holds=[ids.id_bytes(hold) for hold in prepared.holds],
         expires_at=expires_at,
         metadata=prepared.metadata,

@@ -2,6 +2,7 @@
 for.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from engine import ids
@@ -9,9 +10,9 @@ from engine.chart import Chart
 from engine.commands import Refusal
 from engine.directory import Directory
 from engine.intake import Wanted, entry_rows, leg_rows, paired_rows
-from engine.kinds import PATH_SEPARATOR, SUM_PREFIX, CompiledKind, CompiledTransition, Each
+from engine.kinds import EXPIRE, PATH_SEPARATOR, SUM_PREFIX, CompiledKind, CompiledTransition, Each
 from engine.layout import AMOUNT_MAX
-from engine.outcomes import EXPIRE, Prepared
+from engine.outcomes import Prepared
 from engine.posting import LineRows, Refused, Scope
 
 PATH_LENGTH_MAX: Final = 8
@@ -32,8 +33,9 @@ class Plan(NamedTuple):
     of_lines: frozenset[str]  # sums of lines that its postings name
 
 
-def new_plan(kind: CompiledKind, state: str, transition: str, creating: bool) -> Plan:
-    """The way from a state along some transitions. Raises Refused."""
+def new_plan(kind: CompiledKind, state: str, transition: str, creating: bool, due: bool = False) -> Plan:
+    """The way from a state along some transitions; only what is `due` may be the engine's own. Raises
+    Refused."""
     names = transition.split(PATH_SEPARATOR) if transition else []
     if not creating and not names:
         raise Refused(Refusal.TRANSITION_UNKNOWN, f"transition: missing; {_ways_on(kind, state)}")
@@ -47,7 +49,7 @@ def new_plan(kind: CompiledKind, state: str, transition: str, creating: bool) ->
                 Refusal.TRANSITION_UNKNOWN, f"transition: {kind.kind.name} has no {name!r}; it has {known}"
             )
         step = kind.steps.get((state, name))
-        if step is None or step.transition.by_engine:
+        if step is None or step.transition.by_engine is not due:
             raise Refused(
                 Refusal.MOVE_STATE_DIFFERS,
                 f"transition: {name!r} does not lead on from {state}; {_ways_on(kind, state)}",
@@ -104,15 +106,10 @@ def scope_of(prepared: Prepared, plan: Plan, id: int, chart: Chart, directory: D
         scope.names["tender"] = move.tender
     if move.reason:
         scope.names["reason"] = move.reason
-    for name in kind.kind.roles:
-        if (role := move.inputs.get(name)) is not None:
-            scope.names[name] = str(role)
-            scope.ids[name] = ids.parse_id(str(role))
-    kept = {name: value for name, value in move.inputs.items() if name in kind.kind.inputs}
-    given = kept | command.inputs
-    scope.given_keys = frozenset(given)
-    counters = {name: move.inputs.get(name, first) for name, first in kind.kind.counters.items()}
-    for name, value in {**plan.wanted.inputs, **counters, **given}.items():
+    names = _own_names(prepared, plan)
+    scope.given_keys = frozenset(names.given)
+    scope.ids |= names.roles
+    for name, value in names.values.items():
         scope.names[name] = str(value)
         if isinstance(value, int):
             scope.values[name] = value
@@ -136,3 +133,22 @@ def scope_of(prepared: Prepared, plan: Plan, id: int, chart: Chart, directory: D
         if "leg" in plan.rows:
             scope.rows["leg"] = paired_rows(command.entries, directory)
     return scope
+
+
+class _OwnNames(NamedTuple):
+    """Names of a kind's own, as they stand for one command."""
+
+    given: Mapping[str, int | str]  # what the Move's requests have given
+    values: Mapping[str, int | str]  # all of them, with defaults
+    roles: Mapping[str, int]
+
+
+def _own_names(prepared: Prepared, plan: Plan) -> _OwnNames:
+    command, move, kind = prepared.command, prepared.move, prepared.kind.kind
+    if not move.inputs and not command.inputs and not kind.counters:
+        return _OwnNames({}, plan.wanted.inputs, {})
+    kept = {name: value for name, value in move.inputs.items() if name in kind.inputs or name in kind.roles}
+    counters = {name: move.inputs.get(name, first) for name, first in kind.counters.items()}
+    given = kept | command.inputs
+    roles = {name: ids.parse_id(str(given[name])) for name in kind.roles if name in given}
+    return _OwnNames(given, {**plan.wanted.inputs, **counters, **given}, roles)

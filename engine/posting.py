@@ -32,6 +32,8 @@ _BALANCING: Final = {
     "credit": int(LegFlag.BALANCING_CREDIT),
 }
 _PENDING: Final = int(LegFlag.PENDING)
+_NOTHING_KEPT: Final[Mapping[str, int | str]] = {}
+"""The counters of most Moves."""
 
 
 class Refused(Exception):  # noqa: N818  # it carries an expected answer out of nested calls, not an error
@@ -130,7 +132,7 @@ class Scope:
         self.rows: dict[Each, Rows] = {}
         self.buckets: dict[str, int] = {}  # of the Parties behind names, once asked for
         self.balance: Callable[[str, int], int] | None = None  # of an account, by key and asset
-        self.kept: dict[str, int | str] = {}  # counters as they are afterwards
+        self.kept: Mapping[str, int | str] = _NOTHING_KEPT  # counters as they are afterwards
 
 
 def post(step: CompiledTransition, scope: Scope, draft: Draft, holds: list[int]) -> list[int]:
@@ -177,7 +179,7 @@ def _keep(step: CompiledTransition, scope: Scope) -> None:
         else:
             number = kept[name] = _scalar(template, scope)
             _check(number, number)
-    scope.kept |= kept
+    scope.kept = {**scope.kept, **kept}
     scope.values |= {name: value for name, value in kept.items() if isinstance(value, int)}
     scope.names |= {name: str(value) for name, value in kept.items()}
 
@@ -387,9 +389,11 @@ def _asset(compiled: CompiledPosting, scope: Scope) -> int:
 
 
 def _asset_of(code: str, scope: Scope) -> int:
-    if given := asset_input(code):
-        code = scope.names[given]
-    asset = scope.asset if code == "money" else scope.directory.asset(code)
+    if code == "money":
+        asset = scope.asset
+    else:
+        given = asset_input(code)
+        asset = scope.directory.asset(scope.names[given] if given else code)
     if not asset:
         what = "the Move names no asset" if code == "money" else f"no Thing has the code {code!r}"
         raise Refused(Refusal.ASSET_NOT_FOUND, f"asset: {what}")

@@ -99,6 +99,8 @@ def kind_view(compiled: CompiledKind) -> KindView:
         needs=kind.needs,
         takes=kind.takes,
         inputs=kind.inputs,
+        roles=dict(kind.roles),
+        columns=kind.lines.columns if kind.lines is not None else {},
         transitions=[
             TransitionView(
                 name=step.name,
@@ -106,6 +108,7 @@ def kind_view(compiled: CompiledKind) -> KindView:
                 target=step.target,
                 needs=step.needs,
                 takes=step.takes,
+                inputs=step.inputs,
                 by_engine=step.by_engine,
             )
             for step in kind.transitions

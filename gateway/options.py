@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from actors.errors import ActorError, ClusterRefused, ShardStopped
 from actors.settings import DEFAULT_DATA_DIR, Settings
+from engine.kinds import KindError
 from persistence.errors import (
     DatabaseUnreachable,
     EmbeddedServerFailed,
@@ -152,7 +153,7 @@ def _check_writable(data_dir: Path) -> None:
         ) from exc
 
 
-def failure_of(exc: CommandFailed | ActorError | PersistenceError) -> CommandFailed:
+def failure_of(exc: CommandFailed | ActorError | PersistenceError | KindError) -> CommandFailed:
     """An expected failure as its message, what to do about it, and an exit code."""
     match exc:
         case CommandFailed():
@@ -170,6 +171,8 @@ def failure_of(exc: CommandFailed | ActorError | PersistenceError) -> CommandFai
             return CommandFailed(ExitCode.DATA_DIR, str(exc))
         case PersistenceError():
             return CommandFailed(ExitCode.DATABASE, str(exc))
+        case KindError():
+            return CommandFailed(ExitCode.USAGE, f"{exc}.", "TESSERA_KINDS names the folder.")
         case ShardStopped():
             return CommandFailed(ExitCode.STOPPED, str(exc))
         case ClusterRefused():
@@ -185,7 +188,7 @@ def reporting_failures(*, as_json: bool = False) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    except (CommandFailed, ActorError, PersistenceError) as exc:
+    except (CommandFailed, ActorError, PersistenceError, KindError) as exc:
         fail(failure_of(exc), as_json=as_json)
 
 

@@ -39,6 +39,7 @@ class TransitionView(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     needs: list[str]
     takes: list[str]
+    inputs: Annotated[dict[str, int | str], Meta(description="Inputs of this step alone, with defaults.")]
     by_engine: bool
 
 
@@ -56,6 +57,10 @@ class KindView(msgspec.Struct, frozen=True, kw_only=True):
     needs: list[str]
     takes: list[str]
     inputs: Annotated[dict[str, int | str], Meta(description="What else its postings name, with defaults.")]
+    roles: Annotated[
+        dict[str, str], Meta(description="Inputs that are the id of another Move or of a Party.")
+    ]
+    columns: Annotated[dict[str, int | str], Meta(description="What else its lines have, with defaults.")]
     transitions: list[TransitionView]
 
 

@@ -7,6 +7,7 @@ reversed of anything is what `M:reversible/{move}#{line}/{tender}` still has.
 from typing import Final
 
 from engine.commerce.affiliates import AFFILIATE_COMMISSION
+from engine.commerce.checkout import CHECKOUT
 from engine.commerce.currency_orders import CURRENCY_ORDER
 from engine.commerce.disputes import DISPUTE
 from engine.commerce.escrow import ESCROW, RESERVE_RELEASE
@@ -51,4 +52,5 @@ COMMERCE_KINDS: Final = (
     STOCK_RETURN,
     CAMPAIGN,
     PROMOTION_USE,
+    CHECKOUT,
 )

@@ -49,7 +49,7 @@ GIFT_CARD: Final = MoveKind(
 GIFT_CARD_REDEMPTION: Final = MoveKind(
     name="gift_card_redemption",
     code=31,
-    states=["requested", "held", "part_captured", "captured", "released"],
+    states=["requested", "held", "part_captured", "captured", "released", "expired"],
     needs=["payer", "asset", "amount", "card", "order"],
     takes=["tender"],
     defaults={"tender": "giftcard"},
@@ -60,6 +60,7 @@ GIFT_CARD_REDEMPTION: Final = MoveKind(
             name="hold",
             sources=["requested"],
             target="held",
+            takes=["timeout"],
             postings=[Posting(debit="L:giftcard/{card}", credit=_HELD, amount="amount")],
             keeps={"left": "amount"},
         ),
@@ -77,5 +78,9 @@ GIFT_CARD_REDEMPTION: Final = MoveKind(
         ),
         Transition(name="release", sources=["held"], target="released", postings=_LET_GO),
         Transition(name="release", sources=["part_captured"], target="captured", postings=_LET_GO),
+        Transition(name="expire", sources=["held"], target="expired", postings=_LET_GO, by_engine=True),
+        Transition(
+            name="expire", sources=["part_captured"], target="captured", postings=_LET_GO, by_engine=True
+        ),
     ],
 )

@@ -47,7 +47,7 @@ _LET_GO: Final = [_units("I:avail/{payee}#{line.lot}", "I:reserved/{move}#{line.
 STOCK_ORDER: Final = MoveKind(
     name="stock_order",
     code=44,
-    states=["draft", "backordered", "reserved", "allocated", "shipped", "delivered", "released"],
+    states=["draft", "backordered", "reserved", "allocated", "shipped", "delivered", "released", "expired"],
     needs=["payer", "payee", "asset", "lines"],
     lines=_BY_LOT,
     transitions=[
@@ -55,9 +55,11 @@ STOCK_ORDER: Final = MoveKind(
             name="reserve",
             sources=["draft"],
             target="reserved",
+            takes=["timeout"],
             postings=[_units("I:reserved/{move}#{line.lot}", "I:avail/{payee}#{line.lot}")],
         ),
         Transition(name="release", sources=["reserved"], target="released", postings=_LET_GO),
+        Transition(name="expire", sources=["reserved"], target="expired", postings=_LET_GO, by_engine=True),
         Transition(
             name="backorder",
             sources=["draft"],

@@ -54,6 +54,7 @@ NET_TERMS_ORDER: Final = MoveKind(
             name="credit_hold",
             sources=["draft"],
             target="credit_held",
+            takes=["timeout"],
             postings=[Posting(debit=_EXPOSURE, credit=_CONTRA, amount=DUE)],
         ),
         Transition(
@@ -61,6 +62,13 @@ NET_TERMS_ORDER: Final = MoveKind(
             sources=["credit_held"],
             target="cancelled",
             postings=[Posting(debit=_CONTRA, credit=_EXPOSURE, amount=DUE)],
+        ),
+        Transition(
+            name="expire",
+            sources=["credit_held"],
+            target="cancelled",
+            postings=[Posting(debit=_CONTRA, credit=_EXPOSURE, amount=DUE)],
+            by_engine=True,
         ),
         Transition(
             name="invoice",

@@ -33,6 +33,7 @@ PAYMENT: Final = MoveKind(
             name="authorize",
             sources=["created", "requested"],
             target="authorized",
+            takes=["timeout"],
             postings=[Posting(debit="M:auth/{move}", credit="M:auth.contra", amount="amount")],
         ),
         Transition(
@@ -103,11 +104,12 @@ PAYMENT: Final = MoveKind(
             limits=_NOTHING_ON_ITS_WAY,
         ),
         Transition(
-            name="lapse",
+            name="expire",
             sources=["authorized"],
             target="expired",
             postings=_RELEASE,
             limits=_NOTHING_ON_ITS_WAY,
+            by_engine=True,
         ),
         Transition(
             name="charge",

@@ -12,6 +12,11 @@ _HELD: Final = "M:budget.used/{order}"
 _COUPON_HELD: Final = "I:coupon.held/{order}"
 _OWN: Final[dict[str, int | str]] = {"code": "none", "use_asset": "USE"}
 
+_LET_GO: Final = [
+    Posting(debit="M:budget/{campaign}", credit=_HELD, amount="amount"),
+    Posting(debit="I:coupon/{code}", credit=_COUPON_HELD, amount="1", asset=_USES),
+]
+
 CAMPAIGN: Final = MoveKind(
     name="campaign",
     code=46,
@@ -40,7 +45,7 @@ CAMPAIGN: Final = MoveKind(
 PROMOTION_USE: Final = MoveKind(
     name="promotion_use",
     code=47,
-    states=["requested", "held", "consumed", "released"],
+    states=["requested", "held", "consumed", "released", "expired"],
     needs=["payer", "asset", "amount", "campaign", "order", "code"],
     roles={"campaign": "move", "order": "move"},
     inputs=_OWN,
@@ -49,6 +54,7 @@ PROMOTION_USE: Final = MoveKind(
             name="hold",
             sources=["requested"],
             target="held",
+            takes=["timeout"],
             postings=[
                 Posting(debit=_HELD, credit="M:budget/{campaign}", amount="amount"),
                 Posting(debit=_COUPON_HELD, credit="I:coupon/{code}", amount="1", asset=_USES),
@@ -64,14 +70,7 @@ PROMOTION_USE: Final = MoveKind(
                 Posting(debit="M:budget.contra", credit=_HELD, amount="amount"),
             ],
         ),
-        Transition(
-            name="release",
-            sources=["held"],
-            target="released",
-            postings=[
-                Posting(debit="M:budget/{campaign}", credit=_HELD, amount="amount"),
-                Posting(debit="I:coupon/{code}", credit=_COUPON_HELD, amount="1", asset=_USES),
-            ],
-        ),
+        Transition(name="release", sources=["held"], target="released", postings=_LET_GO),
+        Transition(name="expire", sources=["held"], target="expired", postings=_LET_GO, by_engine=True),
     ],
 )

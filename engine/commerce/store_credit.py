@@ -53,6 +53,7 @@ STORE_CREDIT_SPEND: Final = MoveKind(
             name="hold",
             sources=["requested", "advanced"],
             target="held",
+            takes=["timeout"],
             postings=[Posting(debit=_CREDIT, credit=_HELD, amount="amount")],
         ),
         Transition(
@@ -71,6 +72,13 @@ STORE_CREDIT_SPEND: Final = MoveKind(
             sources=["held"],
             target="released",
             postings=[Posting(debit=_HELD, credit=_CREDIT, amount="amount")],
+        ),
+        Transition(
+            name="expire",
+            sources=["held"],
+            target="released",
+            postings=[Posting(debit=_HELD, credit=_CREDIT, amount="amount")],
+            by_engine=True,
         ),
         Transition(
             name="unadvance",

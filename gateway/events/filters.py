@@ -17,7 +17,6 @@ from msgspec import Meta
 from actors.errors import InvalidRequest
 from actors.runtime import Engine
 from engine.layout import LegFlag, ids_column
-from engine.standard_kinds import STANDARD_KINDS
 from gateway.problems import gateway_problem
 
 VALUES_MAX: Final = 64
@@ -50,7 +49,6 @@ LEG_TYPES: Final = (
     EventType.LEG_HOLD_VOIDED,
     EventType.LEG_HOLD_EXPIRED,
 )
-KINDS: Final = tuple(kind.name for kind in STANDARD_KINDS)
 
 _LEG_TYPES: Final = (
     (LegFlag.EXPIRY, 4),
@@ -111,9 +109,9 @@ async def wanted_by(engine: Engine, given: EventFilter, names: Mapping[str, str]
     types = frozenset(named or EventType)
     await engine.know_assets(given.assets)
     for kind in given.kinds:
-        if kind not in KINDS:
+        if kind not in engine.kinds:
             problem = f"There is no kind of Moves {kind!r}."
-            raise gateway_problem("invalid_parameter", problem, names["kinds"], ", ".join(KINDS))
+            raise gateway_problem("invalid_parameter", problem, names["kinds"], ", ".join(engine.kinds))
     numbers = [_number_of(engine, code, names["assets"]) for code in given.assets]
     return Wanted(
         tenant=engine.settings.tenant,

@@ -22,6 +22,8 @@ VIEW: Final = {
     "needs": ["legs|entries"],
     "takes": ["payer", "payee"],
     "inputs": {},
+    "roles": {},
+    "columns": {},
     "transitions": [
         {
             "name": "post",
@@ -29,6 +31,7 @@ VIEW: Final = {
             "target": "posted",
             "needs": [],
             "takes": [],
+            "inputs": {},
             "by_engine": False,
         }
     ],

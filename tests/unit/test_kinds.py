@@ -60,6 +60,7 @@ def test_codes_are_lasting() -> None:
         ("subscription", 36), ("currency_order", 37), ("points_earned", 38), ("points_redemption", 39),
         ("points_expiry", 40), ("affiliate_commission", 41), ("goods_receipt", 42), ("affiliate_payout", 43),
         ("stock_order", 44), ("stock_return", 45), ("campaign", 46), ("promotion_use", 47),
+        ("checkout", 48),
     ]  # fmt: skip
 
 
