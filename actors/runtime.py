@@ -234,14 +234,6 @@ class Engine:
         except IndexError as exc:
             raise NotFound("asset", str(number)) from exc
 
-    def asset_exponent(self, number: int) -> int:
-        """How many decimal places people write amounts of the Thing with that asset number with. Raises
-        NotFound."""
-        try:
-            return self._home.catalogue.thing(number).exponent
-        except IndexError as exc:
-            raise NotFound("asset", str(number)) from exc
-
     # Commands
 
     def on_word_of(self, principal: str) -> Self:

@@ -59,7 +59,7 @@ class Refusal(StrEnum):
 
 
 TRANSIENT_CODES: Final = frozenset(
-    {result.slug for result in TRANSIENT} | {Refusal.MOVE_VERSION_DIFFERS.value, Refusal.LIMIT_EXCEEDED.value}
+    {result.slug for result in TRANSIENT} | {Refusal.MOVE_VERSION_DIFFERS.value}
 )
 """Refusals that could turn into a success later; their answer is kept, so a retry gets it again."""
 

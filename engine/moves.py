@@ -412,14 +412,8 @@ class MoveBook:
         draft = Draft(command.id, id, prepared.seq, prepared.business_time, prepared.kind.kind.code)
         draft.timeout = command.timeout
         holds = [ids.id_from_bytes(hold) for hold in move.holds]
-        try:
-            for step in plan.steps:
-                holds = post(step, scope, draft, holds)
-        except Refused as refusal:
-            if refusal.code not in TRANSIENT_CODES:
-                raise
-            prepared.refusal = refusal.code.value, refusal.message
-            return prepared
+        for step in plan.steps:
+            holds = post(step, scope, draft, holds)
         prepared.kept = scope.kept
         if command.bound_to and (problem := not_given_by(command.bound_to, draft, self.chart)):
             raise Refused(Refusal.MONEY_OF_ANOTHER, problem)

@@ -7,7 +7,7 @@ id is in the key of an account that this one has touched.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,14 +35,16 @@ async def explanation_of(engine: Engine, move: int) -> ExplanationView:
     journal = await engine.queries.journal(move)
     met = await _met(engine, move, journal)
     others = await _others(engine, summary, journal, met)
-    lines = _lines(engine, summary)
-    related = [_related(engine, other, met.get(other.id, [])) for other in others]
-    told = [_opening(engine, summary)]
+    assets = [line.leg.asset for line in journal] + [entry.asset for one in met.values() for entry in one]
+    teller = await _Teller.of(engine, [*assets, summary.asset])
+    lines = _lines(teller, engine, summary)
+    related = [_related(teller, other, met.get(other.id, [])) for other in others]
+    told = [_opening(teller, summary)]
     told += [line.sentence for line in lines]
-    explained = _steps(engine, steps, journal)
+    explained = _steps(teller, steps, journal)
     told += [sentence for step in explained for sentence in step.sentences]
     told += [sentence for other in related for sentence in other.sentences]
-    told += await _left(engine, move, journal)
+    told += await _left(teller, engine, move, journal)
     return ExplanationView(
         move=UUID(int=move),
         kind=summary.kind,
@@ -54,32 +56,52 @@ async def explanation_of(engine: Engine, move: int) -> ExplanationView:
     )
 
 
-def money(engine: Engine, amount: int, asset: int) -> str:
-    """An amount as people write it: 1250 of a currency with two places is 12.50 EUR."""
-    places = engine.asset_exponent(asset)
-    digits = str(abs(amount)).rjust(places + 1, "0")
-    number = f"{digits[:-places]}.{digits[-places:]}" if places else digits
-    return f"{'-' if amount < 0 else ''}{number} {engine.asset_code(asset)}"
+class _Teller:
+    """Writes amounts as people do: 1250 of a currency with two places is 12.50 EUR."""
+
+    def __init__(self, codes: Mapping[int, str], places: Mapping[str, int]) -> None:
+        self._codes = codes
+        self._places = places  # by code
+
+    @classmethod
+    async def of(cls, engine: Engine, assets: Iterable[int]) -> "_Teller":
+        """For amounts in these assets."""
+        codes = {asset: engine.asset_code(asset) for asset in {*assets} - {0}}
+        things = await engine.queries.things_by_code(engine.settings.tenant, list(codes.values()))
+        return cls(codes, {thing.code: thing.exponent for thing in things})
+
+    def money(self, amount: int, asset: int) -> str:
+        """An amount with its unit."""
+        code = self._codes[asset]
+        places = self._places[code]
+        digits = str(abs(amount)).rjust(places + 1, "0")
+        number = f"{digits[:-places]}.{digits[-places:]}" if places else digits
+        return f"{'-' if amount < 0 else ''}{number} {code}"
 
 
-def _opening(engine: Engine, move: MoveView) -> str:
+def _opening(teller: _Teller, move: MoveView) -> str:
     said = f"This is a Move of the kind {move.kind}, now {move.state}"
     if move.amount:
-        said += f", over {money(engine, move.amount, move.asset)}"
+        said += f", over {teller.money(move.amount, move.asset)}"
     if move.reverses:
         said += f"; it reverses {format_id(move.reverses)}"
     return said + "."
 
 
-def _lines(engine: Engine, move: MoveView) -> list[ExplainedLine]:
+def _lines(teller: _Teller, engine: Engine, move: MoveView) -> list[ExplainedLine]:
     columns = move.lines or {}
     own: Mapping[str, Sequence[Any]] = columns.get("columns", {})
     count = max((len(column) for name, column in columns.items() if name != "columns"), default=0)
-    return [_line(engine, move, columns, own, at) for at in range(count)]
+    return [_line(teller, engine, move, columns, own, at) for at in range(count)]
 
 
 def _line(
-    engine: Engine, move: MoveView, columns: Mapping[str, Any], own: Mapping[str, Sequence[Any]], at: int
+    teller: _Teller,
+    engine: Engine,
+    move: MoveView,
+    columns: Mapping[str, Any],
+    own: Mapping[str, Sequence[Any]],
+    at: int,
 ) -> ExplainedLine:
     thing = columns["things"][at] if columns.get("things") else 0
     said = f"Line {at + 1}:"
@@ -87,7 +109,7 @@ def _line(
         said += f" {columns['quantities'][at]} of {engine.asset_code(thing) if thing else 'something'}"
     if columns.get("amounts"):
         amount = columns["amounts"][at]
-        said += f" for {money(engine, amount, move.asset) if move.asset else amount}"
+        said += f" for {teller.money(amount, move.asset) if move.asset else amount}"
     if columns.get("orders") and columns["orders"][at]:
         said += f", of line {columns['order_lines'][at]} of {columns['orders'][at]}"
     if columns.get("reasons") and columns["reasons"][at]:
@@ -99,7 +121,7 @@ def _line(
 
 
 def _steps(
-    engine: Engine, steps: Sequence[TransitionView], journal: Sequence[JournalLine]
+    teller: _Teller, steps: Sequence[TransitionView], journal: Sequence[JournalLine]
 ) -> list[ExplainedStep]:
     return [
         ExplainedStep(
@@ -110,15 +132,15 @@ def _steps(
             principal=step.principal,
             sentences=[
                 f"Step {step.seq}, {step.transition or 'creation'}: it is {step.state}.",
-                *(_leg_said(engine, line) for line in journal if line.seq == step.seq),
+                *(_leg_said(teller, line) for line in journal if line.seq == step.seq),
             ],
         )
         for step in steps
     ]
 
 
-def _leg_said(engine: Engine, line: JournalLine) -> str:
-    amount = money(engine, line.leg.amount, line.leg.asset)
+def _leg_said(teller: _Teller, line: JournalLine) -> str:
+    amount = teller.money(line.leg.amount, line.leg.asset)
     debit, credit = line.debit_key or "an account", line.credit_key or "an account"
     if debit.startswith(_REVERSIBLE):
         return f"{amount} may be taken back from then on ({debit})."
@@ -161,10 +183,10 @@ async def _others(
     return sorted(found, key=lambda other: (other.created, other.id))
 
 
-def _related(engine: Engine, other: MoveView, entries: Sequence[EntryView]) -> RelatedMove:
+def _related(teller: _Teller, other: MoveView, entries: Sequence[EntryView]) -> RelatedMove:
     name = f"{other.kind} {format_id(other.id)}"
     said = [
-        _met_said(engine, name, entry)
+        _met_said(teller, name, entry)
         for entry in sorted(entries, key=lambda entry: entry.timestamp)
         if entry.amount
     ]
@@ -177,8 +199,8 @@ def _related(engine: Engine, other: MoveView, entries: Sequence[EntryView]) -> R
     )
 
 
-def _met_said(engine: Engine, name: str, entry: EntryView) -> str:
-    amount = money(engine, entry.amount, entry.asset)
+def _met_said(teller: _Teller, name: str, entry: EntryView) -> str:
+    amount = teller.money(entry.amount, entry.asset)
     if entry.key.startswith(_REVERSIBLE) and entry.side == "credit":
         return f"{name} took {amount} of it back ({entry.key})."
     if entry.key.startswith(_REVERSIBLE):
@@ -187,7 +209,7 @@ def _met_said(engine: Engine, name: str, entry: EntryView) -> str:
     return f"{name} {verb} {entry.key}: {amount}."
 
 
-async def _left(engine: Engine, move: int, journal: Sequence[JournalLine]) -> list[str]:
+async def _left(teller: _Teller, engine: Engine, move: int, journal: Sequence[JournalLine]) -> list[str]:
     """What may still be taken back of it."""
     prefix = f"{_REVERSIBLE}{format_id(move)}"
     accounts = {
@@ -197,7 +219,7 @@ async def _left(engine: Engine, move: int, journal: Sequence[JournalLine]) -> li
     }
     found = await engine.queries.accounts(list(accounts))
     return [
-        f"{money(engine, one.balance.debits_posted - one.balance.credits_posted, accounts[one.id][1])} "
+        f"{teller.money(one.balance.debits_posted - one.balance.credits_posted, accounts[one.id][1])} "
         f"may still be taken back of it ({accounts[one.id][0]})."
         for one in found
     ]

@@ -56,7 +56,7 @@ class Run:
         self._new_id = new_id
         self._flows = flows
         self._figures: dict[str, int] = {}  # of the step that is taken
-        self._begun: set[int] = set()
+        self.begun: set[int] = set()  # Moves that are there
         self._steps: dict[tuple[int, int], int] = {}  # by Move and `seq`: the number of the step
         self._ids: dict[str, int] = {}
         same = _SAME.get(way.flow, {})
@@ -88,28 +88,31 @@ class Run:
         if drafts:
             await self.engine.open_accounts(drafts)
 
-    async def take(self, step: str, refused: bool = False) -> list[MoveAnswer]:
-        """Send what a step is; the answers, of which only the last may be a refusal. One that is to be
-        `refused` posts nothing."""
+    async def take(self, step: str) -> list[MoveAnswer]:
+        """Send what a step is; the answers, of which only the last may be a refusal. Nothing is sent if the
+        step is about a Move that is not there yet."""
         flow, _, name = step.rpartition(".")
         self._figures = self.book.figures(flow or self.way.flow)
-        if not refused:
-            self.expected.append((step, [leg for leg in self.book.post(step) if leg.amount]))
-        answers = []
-        for command in STEPS[flow or self.way.flow, name](self):
+        try:
+            commands = STEPS[flow or self.way.flow, name](self)
+        except KeyError:
+            return []
+        answers: list[MoveAnswer] = []
+        for command in commands:
             [answer] = await self.engine.submit([command])
             answers.append(answer)
             if not answer.accepted:
-                break
-            self._begun.add(answer.move)
-            self._steps[answer.move, answer.seq] = len(self.expected) - 1
+                return answers
+            self.begun.add(answer.move)
+            self._steps[answer.move, answer.seq] = len(self.expected)
+        self.expected.append((step, [leg for leg in self.book.post(step) if leg.amount]))
         return answers
 
     async def posted(self) -> dict[int, list[Leg]]:
         """The legs that were posted, by the number of their step, without those that note what may be
         reversed, and without amounts of 0. The projection must have caught up."""
         legs: dict[int, list[Leg]] = {}
-        for move in self._begun:
+        for move in self.begun:
             for line in await self.engine.queries.journal(move):
                 leg = Leg(
                     line.debit_key,
@@ -136,7 +139,7 @@ class Run:
         """Take a Move a step further, after creating it if it is new; `more` belongs to the step."""
         commands = []
         id = self._ids[name]
-        if id not in self._begun:
+        if id not in self.begun:
             commands.append(MoveCommand(id=id, **creation))
         if step:
             request = self._new_id(bucket=bucket_of_id(id))
@@ -196,7 +199,7 @@ def _order(run: Run, transition: str, amount: int = 0, **columns: int | str) -> 
 
 def _basket(run: Run, transition: str) -> list[MoveCommand]:
     figures = ("goods", "commission", "shipping", "tax")
-    if run.id("order") in run._begun:
+    if run.id("order") in run.begun:
         return run.move("order", transition)
     goods, commission, shipping, tax = (run.figure(name) for name in figures)
     return _order(run, transition, goods, commission=commission, shipping=shipping, tax=tax)
@@ -224,7 +227,7 @@ def _payment(run: Run, transition: str, figure: str = "", amount: int = 0) -> li
 
 
 def _refund(run: Run, transition: str) -> list[MoveCommand]:
-    if run.id("refund") in run._begun:
+    if run.id("refund") in run.begun:
         return run.move("refund", transition)
     goods, commission, shipping, tax = (
         run.figure(f"{name}_back") for name in ("goods", "commission", "shipping", "tax")
@@ -338,7 +341,7 @@ def _on_account(run: Run, transition: str, figure: str = "") -> list[MoveCommand
         jurisdiction=run.names["jurisdiction"],
     )  # fmt: skip
     creation = {"kind": "net_terms_order", "payer": run.id("buyer"), "asset": MONEY, "lines": lines}
-    if transition == "credit_hold" and run.id("order") in run._begun:
+    if transition == "credit_hold" and run.id("order") in run.begun:
         return run.fresh("other", transition, **creation)
     return run.move("order", transition, {"amount": run.figure(figure)} if figure else {}, **creation)
 
@@ -441,7 +444,7 @@ def _stock(run: Run, transition: str) -> list[MoveCommand]:
         "kind": "stock_order", "payer": run.id("buyer"), "payee": run.id("merchant"), "asset": MONEY,
         "lines": lines,
     }  # fmt: skip
-    if transition == "reserve" and run.id("order") in run._begun:
+    if transition == "reserve" and run.id("order") in run.begun:
         return run.fresh("other", transition, **creation)
     more = {"lines": _by_lot(run, (3, "2"))} if transition == "fill_bo" else {}
     return run.move("order", transition, more, **creation)

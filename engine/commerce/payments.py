@@ -9,10 +9,33 @@ from typing import Final
 
 from engine.kinds import MoveKind, Posting, Transition
 
-_ASKED: Final = ["authorized", "capturing", "part_captured"]
 _REVERSIBLE: Final = "M:reversible/{move}#1/{tender}"
 _RELEASE: Final = [Posting(debit="M:auth.contra", credit="M:auth/{move}", amount="bal(credit)")]
 _NOTHING_ON_ITS_WAY: Final = {"a capture is on its way; wait for its outcome": "0 - asked"}
+
+
+def _asked(sources: list[str], target: str) -> Transition:
+    return Transition(
+        name="capture_req",
+        sources=sources,
+        target=target,
+        postings=[Posting(debit="M:capt/{move}", credit="M:auth/{move}", amount="given")],
+        needs=["amount"],
+        keeps={"asked": "asked + given"},
+    )
+
+
+def _failed(sources: list[str], target: str) -> Transition:
+    return Transition(
+        name="capture_fail",
+        sources=sources,
+        target=target,
+        postings=[Posting(debit="M:auth/{move}", credit="M:capt/{move}", amount="given")],
+        needs=["amount"],
+        limits={"more than was asked for": "asked - given"},
+        keeps={"asked": "asked - given"},
+    )
+
 
 PAYMENT: Final = MoveKind(
     name="payment",
@@ -50,14 +73,8 @@ PAYMENT: Final = MoveKind(
             postings=[Posting(debit="M:auth.contra", credit="M:auth/{move}", amount="given")],
             needs=["amount"],
         ),
-        Transition(
-            name="capture_req",
-            sources=_ASKED,
-            target="capturing",
-            postings=[Posting(debit="M:capt/{move}", credit="M:auth/{move}", amount="given")],
-            needs=["amount"],
-            keeps={"asked": "asked + given"},
-        ),
+        _asked(["authorized", "capturing"], "capturing"),
+        _asked(["part_captured"], "part_captured"),
         Transition(
             name="capture_ok",
             sources=["capturing", "part_captured", "authorized"],
@@ -71,24 +88,8 @@ PAYMENT: Final = MoveKind(
             limits={"more than was asked for": "asked - given"},
             keeps={"asked": "asked - given"},
         ),
-        Transition(
-            name="capture_fail",
-            sources=["capturing", "authorized"],
-            target="authorized",
-            postings=[Posting(debit="M:auth/{move}", credit="M:capt/{move}", amount="given")],
-            needs=["amount"],
-            limits={"more than was asked for": "asked - given"},
-            keeps={"asked": "asked - given"},
-        ),
-        Transition(
-            name="capture_fail",
-            sources=["part_captured"],
-            target="part_captured",
-            postings=[Posting(debit="M:auth/{move}", credit="M:capt/{move}", amount="given")],
-            needs=["amount"],
-            limits={"more than was asked for": "asked - given"},
-            keeps={"asked": "asked - given"},
-        ),
+        _failed(["capturing", "authorized"], "authorized"),
+        _failed(["part_captured"], "part_captured"),
         Transition(
             name="void",
             sources=["authorized"],
@@ -105,8 +106,16 @@ PAYMENT: Final = MoveKind(
         ),
         Transition(
             name="expire",
-            sources=["authorized"],
+            sources=["authorized", "capturing"],
             target="expired",
+            postings=_RELEASE,
+            limits=_NOTHING_ON_ITS_WAY,
+            by_engine=True,
+        ),
+        Transition(
+            name="expire",
+            sources=["part_captured"],
+            target="captured",
             postings=_RELEASE,
             limits=_NOTHING_ON_ITS_WAY,
             by_engine=True,

@@ -221,6 +221,7 @@ async def test_time_runs_on_while_nobody_serves(database: Database) -> None:
             for timeout in (30, 300)
         ]  # fmt: skip
     clock.ahead_ns += 60 * SECOND_NS
+    ids = [answer.move for answer in reserved]
     for _ in range(2):
         async with Engine.running(settings, clock) as engine:
             crowd.engine = engine
@@ -228,12 +229,12 @@ async def test_time_runs_on_while_nobody_serves(database: Database) -> None:
                 while await crowd.balance(lot, "SKU") != 1:
                     pass
             await engine.wait_projected()
-            first, second = await engine.queries.moves_by_id([answer.move for answer in reserved])
+            first, second = await engine.queries.moves_by_id(ids)
             assert (first.state, first.seq, second.state) == ("expired", 1, "reserved")
             assert (await engine.verify()).ok
     id = crowd.new_id(bucket=0)
     async with Engine.running(settings, clock) as engine:
-        [late] = await engine.submit([MoveCommand(id=id, move=first.id, transition="allocate")])
+        [late] = await engine.submit([MoveCommand(id=id, move=ids[0], transition="allocate")])
         assert late.code == "move_ended"
-        [own] = await engine.submit([MoveCommand(id=crowd.new_id(), move=second.id, transition="expire")])
+        [own] = await engine.submit([MoveCommand(id=crowd.new_id(), move=ids[1], transition="expire")])
         assert own.code == "move_state_differs", "it is the engine's to take"

@@ -106,6 +106,20 @@ BAD_KINDS: list[tuple[dict[str, Any], str]] = [
     (kind(posting={"mode": "hold", "amount": "bal(debit)"}), "a hold is one leg of a known amount"),
     (kind(posting={"mode": "post"}), "those of the hold; leave them out"),
     (kind(posting={"mode": "steal"}), "steal"),
+    (kind(roles={"payer": "move"}), "roles: 'payer' is no new name"),
+    (kind(roles={"host": "house"}), "house"),
+    (kind(counters={"amount": 0}), "counters: 'amount' is no new name"),
+    (kind(inputs={"left": 1}, counters={"left": 0}), "counters: 'left' is no new name"),
+    (kind(transition={"inputs": {"total": 1}}), "'total' is no new name"),
+    (kind(transition={"keeps": {"left": "amount"}}), "unknown 'left'"),
+    (kind(counters={"left": 0}, transition={"keeps": {"left": "bal(debit)"}}), "is a reading here"),
+    (kind(counters={"plan": "a"}, transition={"keeps": {"plan": "{b}"}}), r"unknown name \{b\}"),
+    (kind(transition={"readings": {"there": {"account": "L:wallet/{payee}"}}}), "of the Move or its payer"),
+    (kind(transition={"limits": {"too much": "amount - x"}}), "limits: 'amount - x': unknown name x"),
+    (kind(lines={"columns": {"amount": 0}}), "columns: 'amount' is no new name"),
+    (kind(posting={"asset": "{colour}"}), "no input that is a text"),
+    (kind(posting={"merge": True}), "have their accounts in common"),
+    (kind(posting={"each": "line"}), "the kind has no lines"),
 ]
 
 
