@@ -57,7 +57,14 @@ def every_call() -> list[Call[Any]]:
         *(api.entries(), api.holds(), api.hold(ID), api.post_legs([]), api.leg(ID), api.look_up_legs([ID])),
         api.post_leg(LegDraft(id=ID, amount=Amount(1))),
         *(api.create_move(MoveDraft(kind="x")), api.step(ID, "post"), api.preview(PreviewDraft())),
-        *(api.reverse(ID), api.preview_reversal(ID), api.move(ID), api.next_steps(ID), api.moves()),
+        *(
+            api.reverse(ID),
+            api.preview_reversal(ID),
+            api.move(ID),
+            api.explanation(ID),
+            api.next_steps(ID),
+            api.moves(),
+        ),
         *(api.look_up_moves([ID]), api.kinds(), api.kind("x"), api.trial_balance(), api.events_page()),
         *(api.health(), api.ready()),
     ]

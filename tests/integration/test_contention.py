@@ -64,8 +64,6 @@ class Crowd:
         (found,) = await self.engine.read_accounts([self.engine.account(key, asset).id])
         if found is None:
             return 0
-        assert not found.debits_pending
-        assert not found.credits_pending
         return (await self.engine.account(key, asset).balance()).posted
 
     async def stocked(self, units: int) -> str:
@@ -193,12 +191,16 @@ async def test_a_checkout_holds_all_or_nothing_and_lets_go_in_time(database: Dat
         assert done.ended
         assert await crowd.balance(f"L:order/{format_id(completed)}") == 0
         crowd.clock.ahead_ns += 61 * SECOND_NS
+        budget, left = f"M:budget/{format_id(campaign)}", f"L:giftcard/{format_id(card)}"
+        there = {
+            ("I:coupon/LAST", "USE"): 6,
+            (lot, "SKU"): 499,
+            (left, "EUR"): 99_950,
+            (budget, "EUR"): 999_800,
+        }
         async with asyncio.timeout(BOUND_S):
-            while await crowd.balance("I:coupon/LAST", "USE") != 6:
+            while {where: await crowd.balance(*where) for where in there} != there:
                 pass
-        assert await crowd.balance(lot, "SKU") == 499
-        assert await crowd.balance(f"L:giftcard/{format_id(card)}") == 100_000 - 50
-        assert await crowd.balance(f"M:budget/{format_id(campaign)}") == 1_000_000 - 200
         await crowd.engine.wait_projected()
         found = await crowd.engine.queries.moves_by_id([answer.move for answer in accepted[1:]])
         assert {(move.state, move.seq, move.ended) for move in found} == {("expired", 1, True)}
@@ -208,7 +210,7 @@ async def test_time_runs_on_while_nobody_serves(database: Database) -> None:
     """A deadline is in the log: it is met by whoever serves then, once."""
     clock = Clock()
     settings = settings_of(database, sweep_interval_ns=0)
-    async with Engine.running(settings, clock) as engine:
+    async with Engine.running(settings) as engine:
         crowd = await Crowd.gathered(engine, 1, clock)
         lot = await crowd.stocked(2)
         reserved = [
@@ -218,12 +220,11 @@ async def test_time_runs_on_while_nobody_serves(database: Database) -> None:
                     lines=crowd.one_unit(), timeout=timeout,
                 )
             )
-            for timeout in (30, 300)
+            for timeout in (1, 300)
         ]  # fmt: skip
-    clock.ahead_ns += 60 * SECOND_NS
     ids = [answer.move for answer in reserved]
     for _ in range(2):
-        async with Engine.running(settings, clock) as engine:
+        async with Engine.running(settings) as engine:
             crowd.engine = engine
             async with asyncio.timeout(BOUND_S):
                 while await crowd.balance(lot, "SKU") != 1:
@@ -233,7 +234,7 @@ async def test_time_runs_on_while_nobody_serves(database: Database) -> None:
             assert (first.state, first.seq, second.state) == ("expired", 1, "reserved")
             assert (await engine.verify()).ok
     id = crowd.new_id(bucket=0)
-    async with Engine.running(settings, clock) as engine:
+    async with Engine.running(settings) as engine:
         [late] = await engine.submit([MoveCommand(id=id, move=ids[0], transition="allocate")])
         assert late.code == "move_ended"
         [own] = await engine.submit([MoveCommand(id=crowd.new_id(), move=ids[1], transition="expire")])

@@ -279,7 +279,7 @@ def test_a_stream_with_a_filter_moves_on_past_what_it_does_not_want(gateway: Run
     [
         ({"type": "leg.unknown"}, "invalid_parameter", "type"),
         ({"type": ""}, "invalid_parameter", "type"),
-        ({"kind": "sale"}, "invalid_parameter", "kind"),
+        ({"kind": "auction"}, "invalid_parameter", "kind"),
         ({"asset": "NONE"}, "invalid_parameter", "asset"),
         ({"party": "alice"}, "invalid_parameter", "party"),
         ({"account": "L:wallet/x"}, "invalid_parameter", "account"),
