@@ -150,12 +150,10 @@ class MoveBook:
         if stored is not None:
             return self._repeated(command, stored)
         try:
-            prepared = self._judged(command, now, loaded)
+            prepared = self._judged(command, now, loaded, alone)
         except Refused as refusal:
             return self._refused(command, refusal.code, refusal.message)
         if isinstance(prepared, Prepared):
-            if prepared.reads and not alone:
-                return DEFERRED
             self._unsettled |= self._marks(prepared)
         return prepared
 
@@ -230,7 +228,7 @@ class MoveBook:
         if self._stored(command.id, loaded) is not None:
             return MovePreview(code=Refusal.ID_INVALID, message="id: this request was answered already")
         try:
-            prepared = self._judged(command, now, loaded)
+            prepared = self._judged(command, now, loaded, alone=True)
         except Refused as refusal:
             return MovePreview(code=refusal.code, message=refusal.message)
         if isinstance(prepared, Deferred):
@@ -316,10 +314,15 @@ class MoveBook:
         heapify(self._deadlines)
         self.window.restore(state["window"])
 
-    def _judged(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
-        return self._step(command, now, loaded) if command.move else self._creation(command, now, loaded)
+    def _judged(
+        self, command: MoveCommand, now: int, loaded: LoadedRequests | None, alone: bool
+    ) -> Prepared | Deferred:
+        judge = self._step if command.move else self._creation
+        return judge(command, now, loaded, alone)
 
-    def _creation(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
+    def _creation(
+        self, command: MoveCommand, now: int, loaded: LoadedRequests | None, alone: bool
+    ) -> Prepared | Deferred:
         kind = self._kind(command.kind)
         first = kind.kind.states[0]
         plan = self._plan(kind, first, command.transition or kind.kind.usual, creating=True, due=False)
@@ -364,9 +367,11 @@ class MoveBook:
                 return DEFERRED
             self._check_reference(command.payer, command.reference, loaded)
         prepared.business_time = move.business_time
-        return self._drafted(prepared, plan, command.id)
+        return self._drafted(prepared, plan, command.id, alone)
 
-    def _step(self, command: MoveCommand, now: int, loaded: LoadedRequests | None) -> Prepared | Deferred:
+    def _step(
+        self, command: MoveCommand, now: int, loaded: LoadedRequests | None, alone: bool
+    ) -> Prepared | Deferred:
         self._check_home(command)
         move = self.open.get(command.move)
         if move is None:
@@ -392,10 +397,12 @@ class MoveBook:
         if command.lines is not None and kind.kind.lines is not None:
             reason = command.reason or move.reason
             prepared.lines = line_facts(command.lines, kind.kind.lines, reason, self._directory)
-        return self._drafted(prepared, plan, command.move)
+        return self._drafted(prepared, plan, command.move, alone)
 
-    def _drafted(self, prepared: Prepared, plan: Plan, id: int) -> Prepared | Deferred:
-        """Put together the legs of a plan."""
+    def _drafted(self, prepared: Prepared, plan: Plan, id: int, alone: bool) -> Prepared | Deferred:
+        """Put together the legs of a plan. One that reads balances has to wait until they are known."""
+        if plan.reads and not alone:
+            return DEFERRED
         command, move = prepared.command, prepared.move
         if "orders_ended" in plan.checks and move.lines is not None:
             for order in {ids.id_from_bytes(order) for order in move.lines.orders}:
