@@ -1,5 +1,6 @@
 """Disputes: a buyer's bank takes a payment back. What is the seller's is held until it is won or lost; lost,
-each bears a share, and the platform what is left.
+each bears a share, and the platform what is left. A seller who has too little for that can't be held to it:
+the dispute is then opened unsecured, and its share is the platform's loss.
 
 Like a refund, a dispute consumes what may be reversed, and gives it back when it is won.
 """
@@ -11,10 +12,30 @@ from engine.kinds import LineRule, MoveKind, Posting, Transition
 
 _OPEN: Final = ["needs_response", "under_review"]
 
+_TAKE: Final = Posting(
+    debit="M:reversible.contra", credit=REVERSED, amount="line.amount", each="line", when="line.known"
+)
+_GIVE_BACK: Final = Posting(
+    debit=REVERSED, credit="M:reversible.contra", amount="line.amount", each="line", when="line.known"
+)
+_SHARES: Final = [
+    Posting(debit="R:commission", credit="A:dispute/{move}", amount="total.commission"),
+    Posting(debit="L:tax/{line.jurisdiction}", credit="A:dispute/{move}", amount="line.tax", each="line"),
+]
+
 DISPUTE: Final = MoveKind(
     name="dispute",
     code=25,
-    states=["received", "inquiry", "inquiry_closed", "needs_response", "under_review", "won", "lost"],
+    states=[
+        "received",
+        "inquiry",
+        "inquiry_closed",
+        "needs_response",
+        "under_review",
+        "unsecured",
+        "won",
+        "lost",
+    ],
     needs=["payer", "payee", "asset", "lines"],
     takes=["tender", "reason", "reverses"],
     defaults={"tender": "psp"},
@@ -39,13 +60,35 @@ DISPUTE: Final = MoveKind(
                     credit="L:seller/{payee}/held#{move}",
                     amount="total.seller",
                 ),
-                Posting(
-                    debit="M:reversible.contra",
-                    credit=REVERSED,
-                    amount="line.amount",
-                    each="line",
-                    when="line.known",
-                ),
+                _TAKE,
+            ],
+        ),
+        Transition(
+            name="open_unsecured",
+            sources=["received", "inquiry"],
+            target="unsecured",
+            postings=[
+                Posting(debit="A:dispute/{move}", credit="A:{tender}", amount="total"),
+                Posting(debit="X:dispute.fee", credit="A:{tender}", amount="fee"),
+                _TAKE,
+            ],
+        ),
+        Transition(
+            name="won",
+            sources=["unsecured"],
+            target="won",
+            postings=[
+                Posting(debit="A:{tender}", credit="A:dispute/{move}", amount="total"),
+                _GIVE_BACK,
+            ],
+        ),
+        Transition(
+            name="lost",
+            sources=["unsecured"],
+            target="lost",
+            postings=[
+                *_SHARES,
+                Posting(debit="X:dispute.loss", credit="A:dispute/{move}", amount="bal(credit)"),
             ],
         ),
         Transition(name="respond", sources=["needs_response"], target="under_review"),
@@ -60,13 +103,7 @@ DISPUTE: Final = MoveKind(
                     credit="L:seller/{payee}/available",
                     amount="total.seller",
                 ),
-                Posting(
-                    debit=REVERSED,
-                    credit="M:reversible.contra",
-                    amount="line.amount",
-                    each="line",
-                    when="line.known",
-                ),
+                _GIVE_BACK,
             ],
         ),
         Transition(
@@ -77,13 +114,7 @@ DISPUTE: Final = MoveKind(
                 Posting(
                     debit="L:seller/{payee}/held#{move}", credit="A:dispute/{move}", amount="total.seller"
                 ),
-                Posting(debit="R:commission", credit="A:dispute/{move}", amount="total.commission"),
-                Posting(
-                    debit="L:tax/{line.jurisdiction}",
-                    credit="A:dispute/{move}",
-                    amount="line.tax",
-                    each="line",
-                ),
+                *_SHARES,
                 Posting(debit="X:dispute.loss", credit="A:dispute/{move}", amount="bal(credit)"),
                 Posting(debit="L:seller/{payee}/available", credit="R:fee/dispute", amount="fee"),
             ],

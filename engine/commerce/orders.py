@@ -41,15 +41,38 @@ _CANCEL: Final = [
 ]
 
 
+_FUNDS_LEFT: Final = {"something of it is still to be fulfilled or refunded": "0 - funded"}
+
+
 def _life(fulfil: list[Posting], clear: list[Posting]) -> list[Transition]:
-    """What all such orders go through; `clear` is after the time in which goods may come back."""
+    """What all such orders go through; `clear` is after the time in which goods may come back.
+
+    What is fulfilled in parts has the part's lines in each request. A rest that never is goes back to the
+    buyer by a refund, and then the order is finished.
+    """
     ends = "fulfilled" if clear else "completed"
+    earns = {"earned": "earned + total - total.commission"} if clear else {}
     return [
         Transition(name="place", sources=["draft"], target="placed"),
         Transition(name="review", sources=["placed"], target="held", takes=["reason"]),
         Transition(name="approve", sources=["held"], target="placed"),
         Transition(name="capture", sources=["placed"], target="paid", postings=_CAPTURE),
-        Transition(name="fulfil", sources=["paid"], target=ends, postings=fulfil),
+        Transition(name="fulfil", sources=["paid"], target=ends, postings=fulfil, keeps=earns),
+        Transition(
+            name="fulfil_part",
+            sources=["placed", "paid", "part_fulfilled"],
+            target="part_fulfilled",
+            needs=["lines"],
+            postings=fulfil,
+            keeps=earns,
+        ),
+        Transition(
+            name="finish",
+            sources=["part_fulfilled"],
+            target=ends,
+            readings=_FUNDED,
+            limits=_FUNDS_LEFT,
+        ),
         Transition(
             name="fulfil",
             sources=["placed"],
@@ -57,6 +80,7 @@ def _life(fulfil: list[Posting], clear: list[Posting]) -> list[Transition]:
             postings=fulfil,
             readings=_FUNDED,
             limits=_PAID_BY_OTHERS,
+            keeps=earns,
         ),
         *(
             [Transition(name="clear", sources=["fulfilled"], target="completed", postings=clear)]
@@ -82,11 +106,22 @@ def _life(fulfil: list[Posting], clear: list[Posting]) -> list[Transition]:
 MARKETPLACE_ORDER: Final = MoveKind(
     name="marketplace_order",
     code=20,
-    states=["draft", "placed", "held", "paid", "fulfilled", "completed", "cancelling", "cancelled"],
+    states=[
+        "draft",
+        "placed",
+        "held",
+        "paid",
+        "part_fulfilled",
+        "fulfilled",
+        "completed",
+        "cancelling",
+        "cancelled",
+    ],
     needs=["payer", "payee", "asset", "lines"],
     takes=["tender"],
     defaults={"tender": "psp"},
     inputs={"carrier": "standard"},
+    counters={"earned": 0},
     lines=LineRule(
         needs=["things", "quantities", "amounts"],
         columns={"commission": 0, "shipping": 0, "tax": 0, "jurisdiction": "none"},
@@ -106,7 +141,7 @@ MARKETPLACE_ORDER: Final = MoveKind(
             Posting(
                 debit="L:seller/{payee}/pending",
                 credit="L:seller/{payee}/available",
-                amount="total - total.commission",
+                amount="earned",
             )
         ],
     ),
@@ -115,7 +150,7 @@ MARKETPLACE_ORDER: Final = MoveKind(
 SALE: Final = MoveKind(
     name="sale",
     code=21,
-    states=["draft", "placed", "held", "paid", "completed", "cancelling", "cancelled"],
+    states=["draft", "placed", "held", "paid", "part_fulfilled", "completed", "cancelling", "cancelled"],
     needs=["payer", "asset", "lines"],
     takes=["payee", "tender"],
     defaults={"tender": "psp"},
