@@ -14,6 +14,7 @@ from uuid import UUID
 from actors.errors import NotFound
 from actors.runtime import Engine
 from engine.ids import format_id
+from engine.layout import LegFlag
 from gateway.explanation_schemas import ExplainedLine, ExplainedStep, ExplanationView, RelatedMove
 from persistence.views import AccountFilter, EntryView, JournalLine, MoveView, TransitionView
 
@@ -38,7 +39,7 @@ async def explanation_of(engine: Engine, move: int) -> ExplanationView:
     assets = [line.leg.asset for line in journal] + [entry.asset for one in met.values() for entry in one]
     teller = await _Teller.of(engine, [*assets, summary.asset])
     lines = _lines(teller, engine, summary)
-    related = [_related(teller, other, met.get(other.id, [])) for other in others]
+    related = [_related(teller, summary, other, met.get(other.id, [])) for other in others]
     told = [_opening(teller, summary)]
     told += [line.sentence for line in lines]
     explained = _steps(teller, steps, journal)
@@ -146,7 +147,11 @@ def _leg_said(teller: _Teller, line: JournalLine) -> str:
         return f"{amount} may be taken back from then on ({debit})."
     if credit.startswith(_REVERSIBLE):
         return f"{amount} less may be taken back of what was paid ({credit})."
-    return f"{amount}: debit {debit}, credit {credit}."
+    if line.leg.flags & LegFlag.VOID_PENDING:
+        held = teller.money(line.leg.held, line.leg.asset)
+        return f"{held} are not held any more: debit {debit}, credit {credit}."
+    held = " are held" if line.leg.flags & LegFlag.PENDING else ""
+    return f"{amount}{held}: debit {debit}, credit {credit}."
 
 
 async def _met(engine: Engine, move: int, journal: Sequence[JournalLine]) -> dict[int, list[EntryView]]:
@@ -183,8 +188,13 @@ async def _others(
     return sorted(found, key=lambda other: (other.created, other.id))
 
 
-def _related(teller: _Teller, other: MoveView, entries: Sequence[EntryView]) -> RelatedMove:
+def _related(teller: _Teller, move: MoveView, other: MoveView, entries: Sequence[EntryView]) -> RelatedMove:
     name = f"{other.kind} {format_id(other.id)}"
+    how = "It has to do with"
+    if other.reverses == move.id:
+        how = "It is reversed by"
+    elif move.reverses == other.id:
+        how = "It reverses"
     said = [
         _met_said(teller, name, entry)
         for entry in sorted(entries, key=lambda entry: entry.timestamp)
@@ -195,7 +205,7 @@ def _related(teller: _Teller, other: MoveView, entries: Sequence[EntryView]) -> 
         kind=other.kind,
         state=other.state,
         reference=other.reference,
-        sentences=[f"It has to do with {name}, which is {other.state}.", *said],
+        sentences=[f"{how} {name}, which is {other.state}.", *said],
     )
 
 
