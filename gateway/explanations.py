@@ -165,7 +165,10 @@ async def _met(engine: Engine, move: int, journal: Sequence[JournalLine]) -> dic
     }
     met: dict[int, list[EntryView]] = {}
     for account in list(accounts)[:ACCOUNTS_MAX]:
-        page = await engine.queries.entries(AccountFilter(account=account, limit=ENTRIES_MAX))
+        try:
+            page = await engine.queries.entries(AccountFilter(account=account, limit=ENTRIES_MAX))
+        except NotFound:
+            continue  # it is another Party's, and not the caller's to know of
         for entry in page.items:
             if entry.move not in {0, move}:
                 met.setdefault(entry.move, []).append(entry)
