@@ -155,3 +155,50 @@ def test_columns_are_checked(shop: Shop) -> None:
         lines = Lines(things=["MUG"], quantities=[1], amounts=[1], columns=columns)  # type: ignore[arg-type]  # what it refuses
         answer = shop.ask(lines=lines, **usual)
         assert says in answer.message, columns
+
+
+def test_an_order_is_paid_by_everything_at_once(shop: Shop) -> None:
+    """A subsidy, store credit, points and a gift card pay for an order, and the buyer's card what is left."""
+    for code in ("PTS", "USE"):
+        shop.thing(code, "asset")
+    usual: dict[str, Any] = {"payer": shop.buyer, "asset": "GBP"}
+    order = order_of(shop, 2, "place").move
+    named = {"order": ids.format_id(order)}
+    card = shop.do(kind="gift_card", transition="issue", amount=30, **usual).move
+    shop.do(kind="store_credit", amount=40, **usual)
+    points = {"points": 20, "lot": "y26"}
+    earned = shop.do(kind="points_earned", inputs=points, **usual).move
+    shop.do(move=earned, transition="vest")
+    inputs = {"code": "TEN", "uses": 1}
+    campaign = shop.do(
+        kind="campaign", transition="fund_budget", payer=shop.seller, asset="GBP", amount=10, inputs=inputs
+    ).move
+    subsidy = {**named, "campaign": ids.format_id(campaign), "code": "TEN"}
+    tenders: list[dict[str, Any]] = [
+        {"kind": "promotion_use", "transition": "hold+subsidy", "amount": 10, "inputs": subsidy},
+        {"kind": "store_credit_spend", "transition": "hold+capture", "amount": 40, "inputs": named},
+        {"kind": "points_redemption", "inputs": points | named},
+    ]
+    assert shop.ask(move=order, transition="fulfil").code == "below_floor"
+    for tender in tenders:
+        shop.do(**tender, **usual)
+    by_card = named | {"card": ids.format_id(card)}
+    spent = shop.do(kind="gift_card_redemption", transition="hold", amount=30, inputs=by_card, **usual).move
+    shop.do(move=spent, transition="capture", amount=30)
+    assert shop.do(move=spent, transition="release").ended
+    rest = 2 * 112 - 10 - 40 - 20 - 30
+    assert shop.ask(move=order, transition="fulfil").code == "below_floor"
+    shop.do(kind="payment", transition="charge", amount=rest, inputs=named, **usual)
+    assert shop.ask(move=order, transition="cancel").message == ("cancel: it was paid for; refund that first")
+    shop.do(move=order, transition="fulfil")
+    assert shop.do(move=order, transition="clear").ended
+    assert shop.balance(f"L:order/{ids.format_id(order)}") == 0
+    assert shop.balance(f"L:seller/{shop.s}/available") == 2 * 88
+    assert shop.balance("A:psp") == rest + 30
+    o, c = ids.format_id(order), ids.format_id(campaign)
+    nothing = [
+        (f"L:giftcard/{ids.format_id(card)}", "GBP"), (f"L:storecredit/{shop.b}", "GBP"),
+        ("L:loyalty", "GBP"), (f"L:pts/{shop.b}#y26", "PTS"), ("M:pts.issued", "PTS"),
+        (f"M:budget/{c}", "GBP"), ("I:coupon/TEN", "USE"), (f"I:coupon.held/{o}", "USE"),
+    ]  # fmt: skip
+    assert [where for where in nothing if shop.balance(*where)] == []
