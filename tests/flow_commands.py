@@ -151,6 +151,10 @@ class Run:
         self._name(name, self._move_id(name, creation.get("payer", 0)))
         return self.move(name, step, **creation)
 
+    def has_taken(self, step: str) -> bool:
+        """Whether a step was accepted before."""
+        return any(step == taken for taken, _ in self.expected)
+
     def figure(self, name: str) -> int:
         """A figure of the flow whose step is taken."""
         return self._figures[name]
@@ -341,7 +345,7 @@ def _on_account(run: Run, transition: str, figure: str = "") -> list[MoveCommand
         jurisdiction=run.names["jurisdiction"],
     )  # fmt: skip
     creation = {"kind": "net_terms_order", "payer": run.id("buyer"), "asset": MONEY, "lines": lines}
-    if transition == "credit_hold" and run.id("order") in run.begun:
+    if transition == "credit_hold" and run.has_taken(transition):
         return run.fresh("other", transition, **creation)
     return run.move("order", transition, {"amount": run.figure(figure)} if figure else {}, **creation)
 
@@ -444,7 +448,7 @@ def _stock(run: Run, transition: str) -> list[MoveCommand]:
         "kind": "stock_order", "payer": run.id("buyer"), "payee": run.id("merchant"), "asset": MONEY,
         "lines": lines,
     }  # fmt: skip
-    if transition == "reserve" and run.id("order") in run.begun:
+    if transition == "reserve" and run.has_taken(transition):
         return run.fresh("other", transition, **creation)
     more = {"lines": _by_lot(run, (3, "2"))} if transition == "fill_bo" else {}
     return run.move("order", transition, more, **creation)

@@ -1,6 +1,6 @@
 """Gift cards: a card is a Move, its balance a liability; spending it is another, which holds, captures in
 parts and lets go of the rest. The card's balance may not go below 0, so two who spend it at once can't
-overdraw it.
+overdraw it. What comes back to a card after it has expired can be taken as breakage again.
 """
 
 from typing import Final
@@ -39,7 +39,7 @@ GIFT_CARD: Final = MoveKind(
         ),
         Transition(
             name="breakage",
-            sources=["active"],
+            sources=["active", "expired"],
             target="expired",
             postings=[Posting(debit=_CARD, credit="R:breakage", amount="bal(debit)")],
         ),

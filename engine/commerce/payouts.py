@@ -41,7 +41,7 @@ def _payout(name: str, code: int, account: str) -> MoveKind:
                 sources=["created"],
                 target="built",
                 readings={"available": Reading(account=account)},
-                limits={"there is less than the least that is paid out": "available - fee - minimum"},
+                limits={"there is less than the least that is paid out": "available - fee - max(minimum, 1)"},
                 postings=[
                     Posting(debit=account, credit="R:fee/payout", amount="fee"),
                     Posting(debit=account, credit=_IN_BATCH, amount="available - fee"),

@@ -15,6 +15,8 @@ FLOWS = own_flows()
 GUARDS = {"below_floor", "above_ceiling"}
 SUBJECTS = ("L:order", "L:refund", "A:dispute", "M:auth", "M:capt", "L:giftcard", "L:deferred")
 """Accounts of a Move that have nothing left when it has ended."""
+OTHER_FIGURES = {("recognise", "change")}
+"""Steps whose figures hold in one order only: what is unused of a plan is stated for its tenth day."""
 
 
 def title(way: Way) -> str:
@@ -84,6 +86,7 @@ async def test_two_steps_at_once_in_either_order(database: Database) -> None:
             await swapped(engine, way, at, new_id)
             for way in all_paths(FLOWS)
             for at in range(1, len(way.steps))
+            if way.steps[at - 1 : at + 1] not in OTHER_FIGURES
         ]
         await prove(engine, runs)
 
