@@ -15,11 +15,18 @@ def done(http: Client, path: str, **body: Any) -> dict[str, Any]:
     return found
 
 
-def refunded_order(http: Client) -> tuple[str, str]:
+def mug(http: Client) -> str:
+    """The code of a new Thing."""
+    code = f"MUG-{http.party()}"
+    done(http, "/v1/things", kind="product", code=code)
+    return code
+
+
+def refunded_order(http: Client, code: str) -> tuple[str, str]:
     """An order for a seller of 100.00 with tax, shipping and commission, of which a quarter came back."""
     buyer, seller = http.party(), http.party()
     inputs = {"commission": 1_200, "shipping": 500, "tax": 2_205, "jurisdiction": "pt"}
-    line = {"thing": "MUG", "quantity": 4, "amount": 10_000, "inputs": inputs}
+    line = {"thing": code, "quantity": 4, "amount": 10_000, "inputs": inputs}
     who = {"payer": buyer, "payee": seller, "asset": "GBP"}
     order = done(
         http, "/v1/moves", kind="marketplace_order", transition="place+capture", lines=[line], **who
@@ -40,14 +47,15 @@ def refunded_order(http: Client) -> tuple[str, str]:
 
 
 def test_order_and_refund_are_explained(gateway: RunningGateway, http: Client) -> None:
-    order, refund = refunded_order(http)
+    code = mug(http)
+    order, refund = refunded_order(http, code)
     read = http.get(f"/v1/moves/{order}").json()
     assert read["lines"][0]["inputs"]["tax"] == 2_205
     explained = http.get(f"/v1/moves/{order}/explanation").json()
     assert explained["state"] == "paid"
     opening, line, *_ = explained["sentences"]
     assert opening == "This is a Move of the kind marketplace_order, now paid."
-    assert line.startswith("Line 1: 4 of MUG for 100.00 GBP; ")
+    assert line.startswith(f"Line 1: 4 of {code} for 100.00 GBP; ")
     assert {"commission 1200", "shipping 500", "tax 2205", "jurisdiction pt"} == set(
         line.removesuffix(".").split("; ")[1].split(", ")
     )
@@ -77,7 +85,7 @@ def test_what_is_not_there_is_not_explained(http: Client) -> None:
 
 def test_steps_that_a_limit_refuses_say_so_before_they_are_tried(http: Client) -> None:
     who = {"payer": http.party(), "payee": http.party(), "asset": "GBP"}
-    line = {"thing": "MUG", "quantity": 1, "amount": 700}
+    line = {"thing": mug(http), "quantity": 1, "amount": 700}
     order = done(http, "/v1/moves", kind="marketplace_order", transition="place", lines=[line], **who)["id"]
     paying = {"kind": "payment", "payer": who["payer"], "asset": "GBP", "inputs": {"order": order}}
     done(http, "/v1/moves", transition="charge", amount=800, **paying)
