@@ -65,7 +65,8 @@ def commands(draw: st.DrawFn) -> list[MoveCommand]:
     made: list[MoveCommand] = []
     for number in range(draw(st.integers(2, 16))):
         created = [command.id for command in made if not command.move]
-        if created and draw(st.booleans()):
+        steps = draw(st.booleans())
+        if created and steps:
             amount = draw(st.sampled_from([0, 2, 4, 9]))
             step, move = draw(st.sampled_from(STEPS)), draw(st.sampled_from(created))
             made.append(MoveCommand(id=id_of(number), move=move, transition=step, amount=amount))
