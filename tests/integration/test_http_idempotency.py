@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from actors.settings import Settings
-from tests.fixtures_cluster import ON_RAY_TOO
+from tests.fixtures_cluster import EVERYWHERE
 from tests.fixtures_gateway import Client, RunningGateway
 from tests.integration.test_http_api import fresh_id, leg, transfer
 
-RUNTIMES = ON_RAY_TOO
+RUNTIMES = EVERYWHERE
 
 KEY = "Idempotency-Key"
 
