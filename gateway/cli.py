@@ -51,6 +51,7 @@ from gateway.security.settings import SecuritySettings
 from gateway.security.tls import TlsFiles, tls_context
 from gateway.webhooks.commands import webhooks
 from gateway.webhooks.settings import WebhookSettings
+from gateway.webhooks.source_commands import sources
 
 if TYPE_CHECKING:
     from actors.runtime import Engine
@@ -111,6 +112,7 @@ app = typer.Typer(
 
 app.add_typer(keys, name="keys", help="Make, list, rotate and revoke API keys.")
 app.add_typer(cluster, name="cluster", help="Run nodes of a cluster; show, move and stop its shards.")
+webhooks.add_typer(sources, name="sources", help="Take other people's webhooks in, and say what they do.")
 app.add_typer(webhooks, name="webhooks", help="Have events sent to URLs, and see what became of them.")
 app.add_typer(accounts, name="accounts", help="Show accounts of a running gateway.")
 app.add_typer(moves, name="moves", help="Show Moves of a running gateway.")

@@ -9,7 +9,8 @@ to be told to continue, it was sent before the last one was answered, its JSON n
 way of every other request: uvicorn sees the same calls of its parser as if this class were not there.
 
     data_received         one whole small request, with a head that the parser has seen? then gather it
-    on_headers_complete   a short cut, for a caller whom the gate knows? then keep the body, else uvicorn
+    on_headers_complete   too much to do? then 503, and the body is thrown away
+                          a short cut, for a caller whom the gate knows? then keep the body, else uvicorn
     on_message_complete   gather it, or start a task; or replay head and body to uvicorn
     answered, failed      write the answer, then uvicorn's own end of a request
 
@@ -21,7 +22,8 @@ sends it. Whoever can't be let in here and now goes the usual way too, where the
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -29,11 +31,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from actors.runtime import Engine
 from gateway import arrow, hot_legs
+from gateway.admission import HELD_S, Admission, Lane
 from gateway.bulk import ARROW, LEGS, PATHS, reply_to
 from gateway.events.streams import CUT
 from gateway.gatherer import Gatherer, Outcome
 from gateway.hot_legs import HotLegs
-from gateway.metrics import HttpMetrics
+from gateway.metrics import UNROUTED, HttpMetrics
+from gateway.problems import unavailable
 from gateway.replies import JSON, Reply, problem_reply
 from gateway.security.authorization import may_write_in_bulk
 from gateway.security.callers import Caller
@@ -48,11 +52,33 @@ HEADS_MAX: Final = 256
 HEAD_BYTES_MAX: Final = 1_024
 """A longer one is parsed every time."""
 _BYTES_MAX: Final = {JSON: SMALL_BODY_BYTES_MAX, ARROW: arrow.BODY_BYTES_MAX}
+_BOUNDED: Final = frozenset({b"GET", b"POST", b"PATCH", b"PUT", b"DELETE"})
+_UNBOUNDED: Final = frozenset({b"/health", b"/ready", b"/metrics", b"/v1/events"})
+"""Whoever asks how a busy gateway is, is told; and streams of events have bounds of their own."""
+_ONLY_PARSED: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+"""With one of these, what comes after a head is not just its body."""
+_LEGS: Final = LEGS.encode()
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _PATHS: Final = {path.encode(): path for path in PATHS}
 _STATUS_LINES: Final = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+
+
+_TOO_MUCH: Final = problem_reply(unavailable("overloaded", "There is too much to do: try again."), "", "")
+
+
+def _too_much(more: bytes) -> bytes:
+    """The answer to a request that is refused by its head, with one more header."""
+    parts = [_STATUS_LINES[_TOO_MUCH.status], b"content-type: ", _TOO_MUCH.media_type, b"\r\n"]
+    for name, value in _TOO_MUCH.headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (more, b"content-length: %d\r\n\r\n" % len(_TOO_MUCH.body), _TOO_MUCH.body)
+    return b"".join(parts)
+
+
+_TOO_MUCH_STAY: Final = _too_much(b"")
+_TOO_MUCH_GO: Final = _too_much(b"connection: close\r\n")
 
 
 class _InProgress:
@@ -73,6 +99,16 @@ class _Head(NamedTuple):
     caller: Caller
 
 
+class _Refusal(NamedTuple):
+    """What is known of a request by its head that was refused."""
+
+    lane: Lane
+    weight: int
+    body_bytes: int
+    method: str
+    path: str  # as metrics name it
+
+
 class ShortCut(HttpToolsProtocol):
     """A connection. Subclasses made by `protocol_for` know the engine, the gatherer, the metrics and the
     gate."""
@@ -81,7 +117,9 @@ class ShortCut(HttpToolsProtocol):
     gatherer: Gatherer
     metrics: HttpMetrics
     gate: Gate
+    admission: Admission
     heads: dict[bytes, _Head]  # of small legs in JSON
+    refusals: dict[bytes, _Refusal]  # by heads that were refused
     chooses: Callable[[], bool] | None  # whether to trace a request; None = nothing is traced
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -99,11 +137,24 @@ class ShortCut(HttpToolsProtocol):
         self._chunk_begins = True  # … and whether it was between two messages then
         self._between = True  # whether it is now
         self._traced = False  # whether the request that is being read was chosen to be traced
+        self._lane: Lane | None = None  # where the request in progress has a place, if it took a short cut …
+        self._weight = 0  # … and how much it weighs there
+        self._released = 0.0  # when the connection was last taken up again after a refusal
+        self.unread_bytes = 0  # of the body of a request that was refused by its head
+        self._skipped_bytes = 0  # of such a body, which the parser is not to see
 
     # From the connection
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there."""
+        if self._skipped_bytes:
+            skipped = min(len(data), self._skipped_bytes)
+            self._skipped_bytes -= skipped
+            if skipped == len(data):
+                return
+            data = data[skipped:]
+        if self._between and self._is_idle() and self._refuse_again(data):
+            return
         if self._between and self._is_idle() and (self.chooses is None or not self._choose()):
             body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
             head = self.heads.get(data[:body_at])
@@ -111,6 +162,9 @@ class ShortCut(HttpToolsProtocol):
                 self._path = LEGS
                 self._caller = head.caller
                 self._started = time.perf_counter()
+                if not self._may_enter(self.admission.legs, 1):
+                    self._refuse(_Refusal(self.admission.legs, 1, 0, "POST", LEGS))
+                    return
                 if self._gather(data[body_at:]):
                     return
         self._chunk, self._chunk_begins = data, self._between
@@ -137,8 +191,17 @@ class ShortCut(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head of a request is there."""
         self._started = time.perf_counter()
-        if self._is_usual() and self._is_hot() and (self._media_type == JSON or self._admit()):
+        method = self.parser.get_method()
+        raw_path = self.url.partition(b"?")[0]
+        lane, weight, length = self._place(method, raw_path, self.headers)
+        if lane is not None and self._is_idle() and not self._may_enter(lane, weight):
+            refusal = _Refusal(lane, weight, max(length, 0), method.decode(), _PATHS.get(raw_path, UNROUTED))
+            self._refuse(refusal)
+            self._remember_refusal(refusal, length)
+        elif self._is_usual(method) and self._is_hot() and (self._media_type == JSON or self._admit()):
             self._body = []
+            if self._media_type == ARROW and lane is not None:
+                self._enter(lane, weight)
         else:
             super().on_headers_complete()
             self.scope["extensions"] = {CUT: {"now": self.transport.abort}}
@@ -172,11 +235,111 @@ class ShortCut(HttpToolsProtocol):
             super().on_body(body)
             super().on_message_complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """There is no connection any more."""
+        if self._body is not None:
+            self._leave()  # what has begun already ends in its own time
+        super().connection_lost(exc)
+
+    # Places
+
+    def _place(
+        self, method: bytes, path: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[Lane | None, int, int]:
+        """In which lane a request has its place, None = in none; what it weighs there; and how long its body
+        is, −1 if only the parser can tell."""
+        if method not in _BOUNDED or path in _UNBOUNDED:
+            return None, 0, 0
+        length, only_parsed = 0, False
+        for name, value in headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name in _ONLY_PARSED:
+                only_parsed = True
+        known = -1 if only_parsed else length
+        if length > SMALL_BODY_BYTES_MAX:
+            return self.admission.large, length, known
+        lane = self.admission.legs if path == _LEGS and method == b"POST" else self.admission.others
+        return lane, 1, known
+
+    def _may_enter(self, lane: Lane, weight: int) -> bool:
+        waited = self._started - self._released < HELD_S
+        return lane.admits(weight, waited=waited)
+
+    def _enter(self, lane: Lane, weight: int) -> None:
+        self._lane, self._weight = lane, weight
+        lane.enter(weight)
+
+    def _leave(self) -> None:
+        if self._lane is not None:
+            self._lane.leave(self._weight)
+            self._lane = None
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Let the framework begin with a request."""
+        scope = cycle.scope
+        lane, weight, _ = self._place(scope["method"].encode(), scope["raw_path"], scope["headers"])
+        if lane is not None:
+            lane.enter(weight)
+            app = partial(_leaving, app, partial(lane.leave, weight))
+        super()._start_asgi_task(cycle, app)
+
+    def _refuse_again(self, data: bytes) -> bool:
+        """Refuse the request that begins here, if its head is one that was refused before and there is too
+        much to do for it still; the parser does not see it."""
+        if not self.refusals:
+            return False
+        body_at = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        refusal = self.refusals.get(data[:body_at])
+        if refusal is None or len(data) - body_at > refusal.body_bytes:
+            return False
+        self._started = time.perf_counter()
+        if self._may_enter(refusal.lane, refusal.weight):
+            return False
+        self._refuse(refusal)
+        self._skipped_bytes = refusal.body_bytes - (len(data) - body_at)
+        return True
+
+    def _remember_refusal(self, refusal: "_Refusal", length: int) -> None:
+        """Remember the head that the parser has just seen, if it came in one piece and nothing comes after
+        its body."""
+        body_at = self._chunk.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        whole = self._chunk_begins and len(_END_OF_HEAD) <= body_at <= HEAD_BYTES_MAX
+        if whole and len(self._chunk) - body_at <= length and not self.transport.is_closing():
+            if len(self.refusals) >= HEADS_MAX:
+                self.refusals.clear()
+            self.refusals[self._chunk[:body_at]] = refusal
+
+    def _refuse(self, refusal: "_Refusal") -> None:
+        """Say that there is too much to do, throw away the body, and let the connection wait."""
+        self.metrics.answered(refusal.method, refusal.path, _TOO_MUCH.status, 0.0)
+        self.cycle = self._request  # type: ignore[assignment]  # complete, so uvicorn passes over the body
+        self.unread_bytes = refusal.body_bytes
+        if self.transport.is_closing():
+            return
+        stays = (self._between or self.parser.should_keep_alive()) and not self.expect_100_continue
+        self._answered = self._started
+        self.transport.write(_TOO_MUCH_STAY if stays and self._request.keep_alive else _TOO_MUCH_GO)
+        if not stays or not self._request.keep_alive:
+            self.transport.close()
+            return
+        if self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        self.flow.pause_reading()
+        self.admission.refused(refusal.lane, self)
+
+    def release(self) -> None:
+        """Read from the connection again, which was refused a while ago."""
+        self._released = time.perf_counter()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
     def _gather(self, body: bytes) -> bool:
         """Take a small JSON body with the others, unless it needs a closer look."""
         batch = hot_legs.decode(body)
         if batch is None or not self.gatherer.knows_assets(batch) or not self._admit():
             return False
+        self._enter(self.admission.legs, 1)
         self._begin()
         self._batch = batch
         self.gatherer.post(batch, self)
@@ -205,10 +368,10 @@ class ShortCut(HttpToolsProtocol):
         answered = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
         return answered and not self.flow.write_paused
 
-    def _is_usual(self) -> bool:
+    def _is_usual(self, method: bytes) -> bool:
         return bool(
-            self._is_idle()
-            and self.parser.get_method() == b"POST"
+            method == b"POST"
+            and self._is_idle()
             and not self.expect_100_continue
             and self.parser.should_keep_alive()
             and self.parser.get_http_version() == "1.1"
@@ -272,6 +435,7 @@ class ShortCut(HttpToolsProtocol):
     def failed(self, error: BaseException) -> None:
         """They were not."""
         if not isinstance(error, Exception):
+            self._leave()
             self.transport.close()  # nobody can say what became of them
             return
         self._reply(problem_reply(error, "POST", LEGS))
@@ -279,6 +443,7 @@ class ShortCut(HttpToolsProtocol):
     def _reply(self, reply: Reply) -> None:
         request = self._request
         request.response_complete = True
+        self._leave()
         self._answered = time.perf_counter()
         self.metrics.answered("POST", self._path, reply.status, self._answered - self._started)
         self.gate.count_write(self._caller, self.client, self._path, reply.status)
@@ -299,16 +464,31 @@ class ShortCut(HttpToolsProtocol):
             self.server_state.total_requests += 1
 
 
+async def _leaving(app: Any, leave: Callable[[], None], scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request, and give its place to another one."""
+    try:
+        await app(scope, receive, send)
+    finally:
+        leave()
+
+
 def protocol_for(
-    engine: Engine, metrics: HttpMetrics, gate: Gate, chooses: Callable[[], bool] | None = None
+    engine: Engine,
+    metrics: HttpMetrics,
+    gate: Gate,
+    chooses: Callable[[], bool] | None = None,
+    admission: Admission | None = None,
 ) -> type[ShortCut]:
-    """The protocol of connections to `engine`. `chooses` says of each request whether it is to be traced."""
+    """The protocol of connections to `engine`. `chooses` says of each request whether it is to be traced, and
+    `admission` whether it may begin now."""
     known = {
         "engine": engine,
         "gatherer": Gatherer(engine),
         "metrics": metrics,
         "gate": gate,
+        "admission": admission or Admission(),
         "heads": {},
+        "refusals": {},
         "chooses": None if chooses is None else staticmethod(chooses),
     }
     return type("GatewayProtocol", (ShortCut,), known)

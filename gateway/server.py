@@ -23,6 +23,7 @@ import uvicorn
 from actors.errors import Overloaded, ShardStopped
 from actors.runtime import Engine
 from actors.settings import Settings
+from gateway.admission import Admission, AdmissionSettings
 from gateway.app import create_app
 from gateway.events.streams import StreamSettings
 from gateway.fast_lane import FastLane
@@ -56,13 +57,15 @@ class HttpServer(uvicorn.Server):
         listener: socket.socket,
         tls: ssl.SSLContext | None = None,
         tracing: "Tracing | None" = None,
+        admission: AdmissionSettings | None = None,
     ) -> None:
         chooses = None if tracing is None else tracing.chooses
+        admitting = Admission(admission or AdmissionSettings.from_environment(), app.metrics.registry)
         super().__init__(
             uvicorn.Config(
                 app if tracing is None else tracing.wrap(app),
                 loop="none",
-                http=patient(protocol_for(app.engine, app.metrics, app.gate, chooses)),
+                http=patient(protocol_for(app.engine, app.metrics, app.gate, chooses, admitting)),
                 ssl_context_factory=None if tls is None else lambda *_: tls,
                 ws="none",
                 lifespan="off",
@@ -101,6 +104,7 @@ async def serving(
     tls: ssl.SSLContext | None = None,
     webhooks: WebhookSettings | None = None,
     tracing: "Tracing | None" = None,
+    admission: AdmissionSettings | None = None,
 ) -> AsyncIterator[HttpServer]:
     """A running server over `engine`; at the end of the block every request it took has been answered.
 
@@ -115,7 +119,7 @@ async def serving(
         app = create_app(engine, gate, streams, webhooks)
         if tracing is not None:
             engine.trace(tracing)
-        server = HttpServer(app, listener, tls, tracing)
+        server = HttpServer(app, listener, tls, tracing, admission)
         running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
         delivering = asyncio.create_task(app.dispatcher.run(), name="webhooks")
         watching = [

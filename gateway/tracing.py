@@ -32,8 +32,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from actors.mailbox import Letter
 from gateway.protocol import TRACED
+from gateway.security.callers import Limiter
 
 FLUSH_LIMIT_MS: Final = 5_000
+CHOSEN_MAX: Final = 50
+"""Requests a second, and at once, that the dice may choose: what tracing costs is bounded, however many
+come."""
 
 _propagator: Final = TraceContextTextMapPropagator()
 _ids: Final = RandomIdGenerator()
@@ -45,6 +49,7 @@ class Tracing:
 
     def __init__(self, share: float, exporter: SpanExporter) -> None:
         self._share = share
+        self._limiter = Limiter(CHOSEN_MAX, CHOSEN_MAX)
         resource = Resource.create({SERVICE_NAME: "tessera", SERVICE_VERSION: version("tessera")})
         self._provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -53,7 +58,13 @@ class Tracing:
 
     def chooses(self) -> bool:
         """Whether a request that nobody else decided about is to be traced."""
-        return random.random() < self._share  # noqa: S311  # dice, not secrets
+        if random.random() >= self._share:  # noqa: S311  # dice, not secrets
+            return False
+        now = time.perf_counter()
+        if self._limiter.wait_s(now):
+            return False
+        self._limiter.let_in(now)
+        return True
 
     def close(self) -> None:
         """Send what is left. May block."""

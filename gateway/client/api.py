@@ -14,16 +14,12 @@ whether it was a repeat. Writes that have no id get one, so they are repeated sa
 give one to be able to repeat them later.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final, Generic, TypeVar
-from urllib.parse import quote, urlencode
+from collections.abc import Sequence
+from urllib.parse import quote
 from uuid import UUID
 
-import msgspec
-
 from engine.entities import PartyKind, Side, ThingKind
+from gateway.client.calls import Call, Listing, get, listing, post
 from gateway.events.schemas import EventPage
 from gateway.explanation_schemas import ExplanationView
 from gateway.reading_schemas import (
@@ -70,96 +66,27 @@ from gateway.schemas import (
     TransitionDraft,
     TrialBalance,
 )
-from gateway.wire import decode_value, encode
+from gateway.webhooks.schemas import (
+    DeadEventView,
+    DeliveryView,
+    Replay,
+    Replayed,
+    Rotation,
+    WebhookDraft,
+    WebhookPatch,
+    WebhookView,
+    WebhookWithSecret,
+)
+from gateway.webhooks.source_schemas import (
+    SourceDraft,
+    SourcePatch,
+    SourceRotation,
+    SourceView,
+    SourceWithSecret,
+)
 
-T = TypeVar("T")
 Time = str | int
 """RFC 3339 with an offset, or nanoseconds since 1970."""
-_VERSION: Final = re.compile(r'"(\d+)(?:-\d+)?"')
-_JSON: Final = {"Content-Type": "application/json"}
-
-
-class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One request. `answer` is the type of its answer; `keyed` writes are sent under an `Idempotency-Key`."""
-
-    method: str
-    path: str
-    answer: Any
-    query: dict[str, Any] = {}
-    body: Any = None
-    keyed: bool = False
-
-    @property
-    def target(self) -> str:
-        """Path and query."""
-        given = {name: _text(value) for name, value in self.query.items() if value is not None}
-        return f"{self.path}?{urlencode(given, doseq=True)}" if given else self.path
-
-    @property
-    def is_at_home_somewhere(self) -> bool:
-        """Whether its id, which the caller has not given, may have to tell where a Move is at home."""
-        return self.path.startswith("/v1/moves") and getattr(self.body, "id", self) is None
-
-    def content(self, new_id: Callable[[], str], keyed: bool = False) -> tuple[bytes | None, dict[str, str]]:
-        """The body, with an id if it takes one and has none, and the headers; with `keyed`, a key instead."""
-        body, headers = self.body, {"Accept": "application/json"}
-        if body is None:
-            return None, headers
-        if getattr(body, "id", self) is None and not keyed:
-            body = msgspec.structs.replace(body, id=UUID(new_id()))
-        if self.keyed or keyed:
-            headers["Idempotency-Key"] = new_id()
-        return encode(body), {**headers, **_JSON}
-
-    def decoded(self, body: bytes) -> T:
-        """The answer."""
-        answer: T = _decoder(self.answer).decode(body)
-        return answer
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some items of a list, and the `cursor` of the next page if there is one."""
-
-    items: list[T]
-    next: str | None = None
-
-
-class Listing(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """A list under its filters, page by page."""
-
-    path: str
-    item: Any
-    query: dict[str, Any]
-
-    def page(self, cursor: str | None = None) -> Call[Page[T]]:
-        """The call for one page of it."""
-        return Call(
-            method="GET",
-            path=self.path,
-            answer=Page[self.item],  # type: ignore[name-defined]  # known when it is made
-            query={**self.query, "cursor": cursor},
-        )
-
-
-class Reply(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """An answer with what came beside it: the position in the log that a write has (0 for reads), the version
-    of what was answered (0 if it has none), and whether it had happened before."""
-
-    content: T
-    lsn: int = 0
-    version: int = 0
-    replayed: bool = False
-
-
-def reply_of(call: Call[T], body: bytes, headers: Mapping[str, str]) -> Reply[T]:
-    """The reply that a response is."""
-    tag = _VERSION.fullmatch(headers.get("etag", ""))
-    return Reply(
-        content=call.decoded(body),
-        lsn=int(headers.get("tessera-lsn", 0)),
-        version=0 if tag is None else int(tag[1]),
-        replayed=headers.get("idempotent-replayed") == "true",
-    )
 
 
 # Parties
@@ -167,12 +94,12 @@ def reply_of(call: Call[T], body: bytes, headers: Mapping[str, str]) -> Reply[T]
 
 def create_party(draft: PartyDraft) -> Call[PartyView]:
     """Register a Party."""
-    return _post("/v1/parties", PartyView, draft)
+    return post("/v1/parties", PartyView, draft)
 
 
 def party(id: UUID | str) -> Call[PartyView]:
     """One Party."""
-    return _get(f"/v1/parties/{id}", PartyView)
+    return get(f"/v1/parties/{id}", PartyView)
 
 
 def change_party(id: UUID | str, patch: PartyPatch) -> Call[PartyView]:
@@ -186,7 +113,7 @@ def parties(
     limit: int | None = None,
 ) -> Listing[PartyView]:  # fmt: skip
     """Parties, those that fit."""
-    return _list(
+    return listing(
         "/v1/parties", PartyView, kind=kind, name=name, related_to=related_to, relation=relation,
         trust_min=trust_min, order=order, limit=limit,
     )  # fmt: skip
@@ -194,7 +121,7 @@ def parties(
 
 def look_up_parties(ids: Sequence[UUID]) -> Call[FoundParties]:
     """Up to 1,000 Parties at once."""
-    return _post("/v1/parties/lookup", FoundParties, IdsDraft(ids=list(ids)))
+    return post("/v1/parties/lookup", FoundParties, IdsDraft(ids=list(ids)))
 
 
 # Things
@@ -202,12 +129,12 @@ def look_up_parties(ids: Sequence[UUID]) -> Call[FoundParties]:
 
 def create_thing(draft: ThingDraft) -> Call[ThingView]:
     """Add a Thing to the catalogue."""
-    return _post("/v1/things", ThingView, draft)
+    return post("/v1/things", ThingView, draft)
 
 
 def thing(code: str) -> Call[ThingView]:
     """One Thing by its code."""
-    return _get(f"/v1/things/{quote(code, safe='')}", ThingView)
+    return get(f"/v1/things/{quote(code, safe='')}", ThingView)
 
 
 def things(
@@ -215,7 +142,7 @@ def things(
     part: str | None = None, order: str | None = None, limit: int | None = None,
 ) -> Listing[ThingView]:  # fmt: skip
     """Things, those that fit."""
-    return _list(
+    return listing(
         "/v1/things", ThingView, kind=kind, prefix=prefix, variant_of=variant_of, part=part, order=order,
         limit=limit,
     )  # fmt: skip
@@ -226,17 +153,17 @@ def things(
 
 def open_account(draft: AccountDraft) -> Call[AccountView]:
     """Open the account of a key and an asset, or find it."""
-    return _post("/v1/accounts", AccountView, draft)
+    return post("/v1/accounts", AccountView, draft)
 
 
 def open_accounts(drafts: Sequence[BareAccountDraft], *, answers: str | None = None) -> Call[AccountsAnswer]:
     """Open accounts under ids of yours; `answers="refused"` leaves out those that are there."""
-    return _post("/v1/accounts", AccountsAnswer, list(drafts), answers=answers)
+    return post("/v1/accounts", AccountsAnswer, list(drafts), answers=answers)
 
 
 def account(id: UUID | str) -> Call[AccountView]:
     """One account as it is now."""
-    return _get(f"/v1/accounts/{id}", AccountView)
+    return get(f"/v1/accounts/{id}", AccountView)
 
 
 def accounts(
@@ -246,7 +173,7 @@ def accounts(
     limit: int | None = None,
 ) -> Listing[AccountView]:  # fmt: skip
     """Accounts, those that fit."""
-    return _list(
+    return listing(
         "/v1/accounts", AccountView, key=key, prefix=prefix, party=party, asset=asset, parent=parent,
         closed=closed, rollup=rollup, order=order, limit=limit, **{"class": of_class},
     )  # fmt: skip
@@ -259,27 +186,27 @@ def change_limits(id: UUID | str, patch: GuardsPatch) -> Call[AccountView]:
 
 def close_account(id: UUID | str, draft: CloseDraft | None = None) -> Call[AccountView]:
     """Let an account refuse everything but the release of what it holds."""
-    return _post(f"/v1/accounts/{id}/close", AccountView, draft or CloseDraft(), keyed=True)
+    return post(f"/v1/accounts/{id}/close", AccountView, draft or CloseDraft(), keyed=True)
 
 
 def reopen_account(id: UUID | str) -> Call[AccountView]:
     """Take back that it was closed."""
-    return _post(f"/v1/accounts/{id}/reopen", AccountView, ReopenDraft(), keyed=True)
+    return post(f"/v1/accounts/{id}/reopen", AccountView, ReopenDraft(), keyed=True)
 
 
 def look_up_accounts(ids: Sequence[UUID]) -> Call[FoundAccounts]:
     """Up to 1,000 accounts at once."""
-    return _post("/v1/accounts/lookup", FoundAccounts, IdsDraft(ids=list(ids)))
+    return post("/v1/accounts/lookup", FoundAccounts, IdsDraft(ids=list(ids)))
 
 
 def balance(id: UUID | str, *, at: Time | None = None, business: Time | None = None) -> Call[BalanceView]:
     """What an account has, now or as of a time of recording, of business, or both."""
-    return _get(f"/v1/accounts/{id}/balance", BalanceView, at=at, business=business)
+    return get(f"/v1/accounts/{id}/balance", BalanceView, at=at, business=business)
 
 
 def balances(draft: BalancesDraft) -> Call[FoundBalances]:
     """What up to 1,000 accounts have, now or as of a time."""
-    return _post("/v1/accounts/balances", FoundBalances, draft)
+    return post("/v1/accounts/balances", FoundBalances, draft)
 
 
 def account_entries(
@@ -287,7 +214,7 @@ def account_entries(
     code: int | None = None, order: str | None = None, limit: int | None = None,
 ) -> Listing[EntryView]:  # fmt: skip
     """The Entries of an account."""
-    return _list(
+    return listing(
         f"/v1/accounts/{id}/entries", EntryView, side=side, start=start, end=end, code=code, order=order,
         limit=limit,
     )  # fmt: skip
@@ -298,7 +225,7 @@ def account_history(
     code: int | None = None, order: str | None = None, limit: int | None = None,
 ) -> Listing[HistoryLine]:  # fmt: skip
     """The counters of an account after each of its legs."""
-    return _list(
+    return listing(
         f"/v1/accounts/{id}/history", HistoryLine, side=side, start=start, end=end, code=code, order=order,
         limit=limit,
     )  # fmt: skip
@@ -312,7 +239,7 @@ def entries(
     start: Time | None = None, end: Time | None = None, order: str | None = None, limit: int | None = None,
 ) -> Listing[EntryView]:  # fmt: skip
     """Entries of the whole ledger, those that fit."""
-    return _list(
+    return listing(
         "/v1/entries", EntryView, party=party, asset=asset, kind=kind, start=start, end=end, order=order,
         limit=limit,
     )  # fmt: skip
@@ -324,7 +251,7 @@ def holds(
     limit: int | None = None,
 ) -> Listing[HoldView]:  # fmt: skip
     """Open holds, those that fit."""
-    return _list(
+    return listing(
         "/v1/holds", HoldView, account=account, move=move, asset=asset, expires_until=expires_until,
         closing=closing, order=order, limit=limit,
     )  # fmt: skip
@@ -332,27 +259,27 @@ def holds(
 
 def hold(id: UUID | str) -> Call[HoldView]:
     """A hold, and what became of it."""
-    return _get(f"/v1/holds/{id}", HoldView)
+    return get(f"/v1/holds/{id}", HoldView)
 
 
 def post_leg(draft: LegDraft) -> Call[LegResult]:
     """Write one bare leg."""
-    return _post("/v1/legs", LegResult, draft)
+    return post("/v1/legs", LegResult, draft)
 
 
 def post_legs(drafts: Sequence[LegDraft], *, answers: str | None = None) -> Call[LegsAnswer]:
     """Write bare legs as one batch. `Client.post_legs` takes any number, and is quicker."""
-    return _post("/v1/legs", LegsAnswer, list(drafts), answers=answers)
+    return post("/v1/legs", LegsAnswer, list(drafts), answers=answers)
 
 
 def leg(id: UUID | str) -> Call[LegView]:
     """A leg with everything resolved."""
-    return _get(f"/v1/legs/{id}", LegView)
+    return get(f"/v1/legs/{id}", LegView)
 
 
 def look_up_legs(ids: Sequence[UUID]) -> Call[FoundLegs]:
     """Up to 1,000 legs at once."""
-    return _post("/v1/legs/lookup", FoundLegs, IdsDraft(ids=list(ids)))
+    return post("/v1/legs/lookup", FoundLegs, IdsDraft(ids=list(ids)))
 
 
 # Moves
@@ -360,43 +287,43 @@ def look_up_legs(ids: Sequence[UUID]) -> Call[FoundLegs]:
 
 def create_move(draft: MoveDraft) -> Call[MoveAnswerView]:
     """Make a Move."""
-    return _post("/v1/moves", MoveAnswerView, draft)
+    return post("/v1/moves", MoveAnswerView, draft)
 
 
 def step(id: UUID | str, transition: str, draft: TransitionDraft | None = None) -> Call[MoveAnswerView]:
     """Let a Move take a step, or several joined by `+`."""
     path = f"/v1/moves/{id}/{quote(transition, safe='+')}"
-    return _post(path, MoveAnswerView, draft or TransitionDraft())
+    return post(path, MoveAnswerView, draft or TransitionDraft())
 
 
 def preview(draft: PreviewDraft) -> Call[PreviewView]:
     """The Entries of a request, or its refusal; nothing is written."""
-    return _post("/v1/moves/preview", PreviewView, draft)
+    return post("/v1/moves/preview", PreviewView, draft)
 
 
 def reverse(id: UUID | str, draft: ReversalDraft | None = None) -> Call[MoveAnswerView]:
     """Take back what a Move has posted, as a whole and once."""
-    return _post(f"/v1/moves/{id}/reversal", MoveAnswerView, draft or ReversalDraft())
+    return post(f"/v1/moves/{id}/reversal", MoveAnswerView, draft or ReversalDraft())
 
 
 def preview_reversal(id: UUID | str, draft: ReversalDraft | None = None) -> Call[PreviewView]:
     """The Entries that a reversal would write."""
-    return _post(f"/v1/moves/{id}/reversal/preview", PreviewView, draft or ReversalDraft())
+    return post(f"/v1/moves/{id}/reversal/preview", PreviewView, draft or ReversalDraft())
 
 
 def move(id: UUID | str) -> Call[MoveView]:
     """A Move with its lines, steps and Entries."""
-    return _get(f"/v1/moves/{id}", MoveView)
+    return get(f"/v1/moves/{id}", MoveView)
 
 
 def explanation(id: UUID | str) -> Call[ExplanationView]:
     """Why a Move's amounts are what they are, in words."""
-    return _get(f"/v1/moves/{id}/explanation", ExplanationView)
+    return get(f"/v1/moves/{id}/explanation", ExplanationView)
 
 
 def next_steps(id: UUID | str) -> Call[NextStepsView]:
     """Where a Move can go from where it stands, and why not elsewhere."""
-    return _get(f"/v1/moves/{id}/transitions", NextStepsView)
+    return get(f"/v1/moves/{id}/transitions", NextStepsView)
 
 
 def moves(
@@ -407,7 +334,7 @@ def moves(
     order: str | None = None, limit: int | None = None,
 ) -> Listing[MoveSummary]:  # fmt: skip
     """Moves, those that fit."""
-    return _list(
+    return listing(
         "/v1/moves", MoveSummary, party=party, payer=payer, payee=payee, kind=kind, state=state, ended=ended,
         asset=asset, reference=reference, reverses=reverses, start=start, end=end,
         business_start=business_start, business_end=business_end, order=order, limit=limit,
@@ -416,17 +343,17 @@ def moves(
 
 def look_up_moves(ids: Sequence[UUID]) -> Call[FoundMoves]:
     """Up to 1,000 Moves at once."""
-    return _post("/v1/moves/lookup", FoundMoves, IdsDraft(ids=list(ids)))
+    return post("/v1/moves/lookup", FoundMoves, IdsDraft(ids=list(ids)))
 
 
 def kinds() -> Listing[KindView]:
     """All kinds of Moves."""
-    return _list("/v1/kinds", KindView)
+    return listing("/v1/kinds", KindView)
 
 
 def kind(name: str) -> Call[KindView]:
     """A kind of Moves: its states, and what leads from one to the next."""
-    return _get(f"/v1/kinds/{quote(name, safe='')}", KindView)
+    return get(f"/v1/kinds/{quote(name, safe='')}", KindView)
 
 
 # Books, events and operations
@@ -434,7 +361,7 @@ def kind(name: str) -> Call[KindView]:
 
 def trial_balance(*, at: Time | None = None) -> Call[TrialBalance]:
     """All debits and credits of each asset, now or as of a time of recording."""
-    return _get("/v1/trial-balance", TrialBalance, at=at)
+    return get("/v1/trial-balance", TrialBalance, at=at)
 
 
 def events_page(
@@ -442,42 +369,101 @@ def events_page(
     account: Sequence[UUID] = (), kind: Sequence[str] = (), asset: Sequence[str] = (),
 ) -> Call[EventPage]:  # fmt: skip
     """A page of what happened. `Client.events` goes on without end."""
-    return _get(
+    return get(
         "/v1/events", EventPage, after=after, type=type, party=party, account=account, kind=kind, asset=asset
     )
 
 
 def health() -> Call[HealthView]:
     """How the engine is."""
-    return _get("/health", HealthView)
+    return get("/health", HealthView)
 
 
 def ready() -> Call[Readiness]:
     """Whether it takes work."""
-    return _get("/ready", Readiness)
+    return get("/ready", Readiness)
 
 
-def _get(path: str, answer: type[T], **query: Any) -> Call[T]:
-    return Call(method="GET", path=path, answer=answer, query=query)
+# Webhooks
 
 
-def _post(path: str, answer: type[T], body: Any, *, keyed: bool = False, **query: Any) -> Call[T]:
-    return Call(method="POST", path=path, answer=answer, query=query, body=body, keyed=keyed)
+def create_webhook(draft: WebhookDraft) -> Call[WebhookWithSecret]:
+    """Have events sent to a URL."""
+    return post("/v1/webhooks", WebhookWithSecret, draft)
 
 
-def _list(path: str, item: type[T], **query: Any) -> Listing[T]:
-    return Listing(path=path, item=item, query=query)
+def webhook(id: UUID | str) -> Call[WebhookView]:
+    """How far a webhook has got, and how it is doing."""
+    return get(f"/v1/webhooks/{id}", WebhookView)
 
 
-def _text(value: Any) -> Any:
-    """A value as it stands in a query."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple)):
-        return [str(item) for item in value]
-    return str(value)
+def webhooks(*, order: str | None = None, limit: int | None = None) -> Listing[WebhookView]:
+    """Where events are sent to."""
+    return listing("/v1/webhooks", WebhookView, order=order, limit=limit)
 
 
-@lru_cache(maxsize=128)
-def _decoder(answer: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(answer, dec_hook=decode_value)
+def change_webhook(id: UUID | str, patch: WebhookPatch) -> Call[WebhookView]:
+    """Change a webhook; what is left out stays."""
+    return Call(method="PATCH", path=f"/v1/webhooks/{id}", answer=WebhookView, body=patch, keyed=True)
+
+
+def remove_webhook(id: UUID | str) -> Call[WebhookView]:
+    """Send nothing more, and forget everything about it."""
+    return Call(method="DELETE", path=f"/v1/webhooks/{id}", answer=WebhookView)
+
+
+def rotate_webhook(id: UUID | str, rotation: Rotation | None = None) -> Call[WebhookWithSecret]:
+    """Give a webhook a new secret; every call makes another one."""
+    return post(f"/v1/webhooks/{id}/rotate", WebhookWithSecret, rotation or Rotation())
+
+
+def deliveries(
+    id: UUID | str, *, failed: bool | None = None, order: str | None = None, limit: int | None = None
+) -> Listing[DeliveryView]:
+    """The newest attempts to deliver."""
+    return listing(f"/v1/webhooks/{id}/deliveries", DeliveryView, failed=failed, order=order, limit=limit)
+
+
+def dead_events(
+    id: UUID | str, *, order: str | None = None, limit: int | None = None
+) -> Listing[DeadEventView]:
+    """Events that are not tried any more."""
+    return listing(f"/v1/webhooks/{id}/dead", DeadEventView, order=order, limit=limit)
+
+
+def replay_dead_events(id: UUID | str, replay: Replay | None = None) -> Call[Replayed]:
+    """Try dead events again, all of them or those that are named."""
+    return post(f"/v1/webhooks/{id}/replay", Replayed, replay or Replay())
+
+
+def create_source(draft: SourceDraft) -> Call[SourceWithSecret]:
+    """Take somebody's webhooks in."""
+    return post("/v1/webhook-sources", SourceWithSecret, draft)
+
+
+def source(name: str) -> Call[SourceView]:
+    """A source of webhooks and its rules."""
+    return get(f"/v1/webhook-sources/{quote(name, safe='')}", SourceView)
+
+
+def sources(*, order: str | None = None, limit: int | None = None) -> Listing[SourceView]:
+    """Whose webhooks are taken in."""
+    return listing("/v1/webhook-sources", SourceView, order=order, limit=limit)
+
+
+def change_source(name: str, patch: SourcePatch) -> Call[SourceView]:
+    """Give a source other rules."""
+    path = f"/v1/webhook-sources/{quote(name, safe='')}"
+    return Call(method="PATCH", path=path, answer=SourceView, body=patch)
+
+
+def remove_source(name: str) -> Call[SourceView]:
+    """Refuse a source's messages from now on."""
+    path = f"/v1/webhook-sources/{quote(name, safe='')}"
+    return Call(method="DELETE", path=path, answer=SourceView)
+
+
+def rotate_source(name: str, rotation: SourceRotation | None = None) -> Call[SourceWithSecret]:
+    """Give a source a new secret: one that is made, or one of yours."""
+    path = f"/v1/webhook-sources/{quote(name, safe='')}/rotate"
+    return post(path, SourceWithSecret, rotation or SourceRotation())

@@ -20,7 +20,7 @@ from gateway.client.sync import CONNECTIONS, make_core, rows_or_columns
 from gateway.client.transport import Retry, Transport
 
 if TYPE_CHECKING:
-    from gateway.client.api import Call, Listing, Reply
+    from gateway.client.calls import Call, Listing, Reply
 
 _T = TypeVar("_T")
 

@@ -22,7 +22,7 @@ from gateway.client.ids import Sequence, new_ids
 from gateway.client.transport import Response, Transport
 
 if TYPE_CHECKING:
-    from gateway.client.api import Call, Reply
+    from gateway.client.calls import Call, Reply
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ class Core:
 
     def ask(self, call: "Call[T]", after: int | None) -> "Reply[T]":
         """The reply to a call; with `after`, of what has the log up to there."""
-        from gateway.client.api import reply_of  # noqa: PLC0415  # the schemas of the server: slow to import
+        from gateway.client.calls import reply_of  # noqa: PLC0415  # the schemas of the server: slow to import
 
         def send(keyed: bool) -> Response:
             body, headers = call.content(self.new_id, keyed)

@@ -16,7 +16,7 @@ from gateway.client.events import Events
 from gateway.client.transport import Retry, Transport
 
 if TYPE_CHECKING:
-    from gateway.client.api import Call, Listing, Reply
+    from gateway.client.calls import Call, Listing, Reply
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ GIVE_UP_S: Final = 5.0
 """So long a server is tried."""
 
 
-def _ask(server: str, key: str | None, work: Callable[["Client"], T]) -> T:
+def ask(server: str, key: str | None, work: Callable[["Client"], T]) -> T:
     """What a server answers. Raises CommandFailed."""
     from gateway.client import (  # noqa: PLC0415  # imports Arrow: slow
         Client,
@@ -86,7 +86,7 @@ def create(
     """Have events sent to a URL, and print the secret that they are signed with: it is shown this once."""
     with reporting_failures(as_json=as_json):
         chosen = _filter(types=types, parties=parties, accounts=accounts, kinds=kinds, assets=assets)
-        made = _ask(
+        made = ask(
             server, key, lambda client: client.create_webhook(url, name=name, filter=chosen, after=after)
         )
         print_result(made, _show_secret, as_json=as_json)
@@ -96,7 +96,7 @@ def create(
 def list_webhooks(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """Show where events are sent to, and how it goes."""
     with reporting_failures(as_json=as_json):
-        found = _ask(server, key, lambda client: list(client.webhooks()))
+        found = ask(server, key, lambda client: list(client.webhooks()))
         print_result({"webhooks": found}, _show_webhooks, as_json=as_json)
 
 
@@ -104,7 +104,7 @@ def list_webhooks(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJ
 def pause(id: WebhookId, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """Send nothing until it is resumed."""
     with reporting_failures(as_json=as_json):
-        found = _ask(server, key, lambda client: client.change_webhook(id, state="paused"))
+        found = ask(server, key, lambda client: client.change_webhook(id, state="paused"))
         print_result(found, _show_state, as_json=as_json)
 
 
@@ -112,7 +112,7 @@ def pause(id: WebhookId, server: Server = DEFAULT_SERVER, key: Key = None, as_js
 def resume(id: WebhookId, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """Go on where it was, after a pause or after it was disabled."""
     with reporting_failures(as_json=as_json):
-        found = _ask(server, key, lambda client: client.change_webhook(id, state="active"))
+        found = ask(server, key, lambda client: client.change_webhook(id, state="active"))
         print_result(found, _show_state, as_json=as_json)
 
 
@@ -120,7 +120,7 @@ def resume(id: WebhookId, server: Server = DEFAULT_SERVER, key: Key = None, as_j
 def remove(id: WebhookId, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """Send nothing more, and forget everything about it."""
     with reporting_failures(as_json=as_json):
-        found = _ask(server, key, lambda client: client.remove_webhook(id))
+        found = ask(server, key, lambda client: client.remove_webhook(id))
         print_result(found, _show_removed, as_json=as_json)
 
 
@@ -136,7 +136,7 @@ def rotate(
 ) -> None:
     """Give it a new secret, and print that, this once."""
     with reporting_failures(as_json=as_json):
-        made = _ask(server, key, lambda client: client.rotate_webhook_secret(id, overlap_s=overlap_s))
+        made = ask(server, key, lambda client: client.rotate_webhook_secret(id, overlap_s=overlap_s))
         print_result(made, _show_secret, as_json=as_json)
 
 
@@ -152,7 +152,7 @@ def log(
     """Show the newest attempts to deliver."""
     with reporting_failures(as_json=as_json):
         query = {"limit": limit, **({"failed": "true"} if failed else {})}
-        page = _ask(server, key, lambda client: client.get(f"/v1/webhooks/{id}/deliveries", **query))
+        page = ask(server, key, lambda client: client.get(f"/v1/webhooks/{id}/deliveries", **query))
         print_result({"deliveries": page["items"]}, _show_deliveries, as_json=as_json)
 
 
@@ -160,7 +160,7 @@ def log(
 def dead(id: WebhookId, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """Show events that are not tried any more."""
     with reporting_failures(as_json=as_json):
-        found = _ask(server, key, lambda client: list(client.dead_events(id)))
+        found = ask(server, key, lambda client: list(client.dead_events(id)))
         print_result({"events": found}, _show_dead, as_json=as_json)
 
 
@@ -176,7 +176,7 @@ def replay(
 ) -> None:
     """Try dead events again."""
     with reporting_failures(as_json=as_json):
-        told = _ask(server, key, lambda client: client.replay_dead_events(id, events or None))
+        told = ask(server, key, lambda client: client.replay_dead_events(id, events or None))
         print_result(told, _show_replayed, as_json=as_json)
 
 

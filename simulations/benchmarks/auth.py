@@ -1,4 +1,5 @@
-"""What asking for keys costs: the same load on two engines that run side by side, one open, one that asks.
+"""What asking for keys and tracing cost: the same load on two engines that run side by side, one open, one
+that asks for keys and traces a share of the requests, to a collector that takes everything.
 
 They take turns within each run, in small parts, in an order that changes, so that whatever else the machine
 does meets both. Each figure is the share of the open engine's throughput that the other one has, run by run.
@@ -17,10 +18,12 @@ from simulations.benchmarks.mixes import BATCH_LEGS, Accounts
 from simulations.benchmarks.mixes import UNIFORM as EVEN_LEGS
 from simulations.benchmarks.one_by_one import UNIFORM, put_case
 from simulations.benchmarks.served import ServedEngine, served
+from simulations.receiver import Receiver, Reply
 
 ONE_BY_ONE: Final = "auth/one-by-one"
 BULK: Final = "auth/bulk"
-METRIC: Final = "throughput with keys"
+METRIC: Final = "throughput with keys and traces"
+TRACED_SHARE: Final = 0.01
 PARTS: Final = 4
 """Turns of each engine in a run."""
 
@@ -43,11 +46,15 @@ class _Done(NamedTuple):
 
 
 def auth(options: Options) -> Iterator[Measurement]:
-    """For transfers one by one, and in bulk: throughput with keys, in percent of that without."""
+    """For transfers one by one, and in bulk: throughput with keys and traces, in percent of that without."""
     scale = options.scale
     cases: dict[str, Callable[[_Side, Scale], _Done]] = {ONE_BY_ONE: _one_by_one, BULK: _bulk}
     shares: dict[str, list[float]] = {name: [] for name in cases if options.wants(name)}
-    with served() as open, served() as asking:
+    with (
+        Receiver(lambda _: Reply(200)) as collector,
+        served() as open,
+        served(trace=TRACED_SHARE, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as asking,
+    ):
         asking.ask_for_keys()
         sides = [_Side(engine, scale) for engine in (open, asking)]
         for run in range(scale.runs):
@@ -56,14 +63,14 @@ def auth(options: Options) -> Iterator[Measurement]:
                 for part in range(PARTS):
                     for side in sides if (run + part) % 2 == 0 else sides[::-1]:
                         done[side].append(cases[name](side, scale))
-                without, with_keys = (
+                without, with_both = (
                     sum(part.acknowledged for part in parts) / sum(part.seconds for part in parts)
                     for parts in done.values()
                 )
-                found.append(100 * with_keys / without)
+                found.append(100 * with_both / without)
                 options.tell(
-                    f"{name}, run {run + 1}: {without:,.0f} a second without keys, {with_keys:,.0f} with, "
-                    f"{found[-1]:.1f} %"
+                    f"{name}, run {run + 1}: {without:,.0f} a second with neither, {with_both:,.0f} with "
+                    f"both, {found[-1]:.1f} %"
                 )
         for side in sides:
             side.client.close()

@@ -29,6 +29,7 @@ from simulations.benchmarks.measurement import (
 )
 from simulations.benchmarks.memory import memory
 from simulations.benchmarks.one_by_one import one_by_one
+from simulations.benchmarks.overload import overload
 from simulations.benchmarks.peers import pgledger as pgledger_peer
 from simulations.benchmarks.peers import plain_postgres as plain_postgres_peer
 from simulations.benchmarks.peers import tigerbeetle as tigerbeetle_peer
@@ -48,6 +49,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "webhooks": webhooks,
     "auth": auth,
     "crossing": crossing,
+    "overload": overload,
 }
 PEERS: Final[dict[str, tuple[PeerBenchmark, ...]]] = {
     "bulk": (tigerbeetle_peer.benchmark, tigerbeetle_peer.client, plain_postgres_peer.bulk),

@@ -63,6 +63,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     crossing_shares: tuple[int, ...]  # percent of the pairs
     crossing_legs: int  # in bulk, in each run of each case
     crossing_moves: int  # one after the other
+    overload_s: float  # how long there is too much to do
     fresh: bool  # an engine and a database of its own for every run of every case
 
     @property
@@ -84,6 +85,7 @@ SMALL: Final = Scale(
     crossing_shares=(0, 100),
     crossing_legs=50_000,
     crossing_moves=50,
+    overload_s=3.0,
     fresh=False,
 )
 """Runs with the tests, so that the benchmarks cannot rot."""
@@ -100,6 +102,7 @@ FULL: Final = Scale(
     crossing_shares=(0, 10, 50, 100),
     crossing_legs=1_000_000,
     crossing_moves=100,
+    overload_s=60.0,
     fresh=True,
 )
 """The figures to quote."""

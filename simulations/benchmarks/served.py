@@ -145,8 +145,9 @@ class ServedEngine(Gateway):
 
 @contextmanager
 def served(**settings: object) -> Iterator[ServedEngine]:
-    """A fresh engine with these settings (names as in `actors.settings.Settings`), stopped and verified at
-    the end. Raises CommandFailed if it can't be started or its books are not in order."""
+    """A fresh engine with these settings (names as in `actors.settings.Settings`; a variable of the
+    environment that is not ours in upper case), stopped and verified at the end. Raises CommandFailed if it
+    can't be started or its books are not in order."""
     with fresh_folder() as folder:
         with serving(folder, **settings) as engine:
             yield engine
@@ -225,4 +226,5 @@ def _said(folder: Path) -> str:
 
 def _environment(settings: dict[str, object]) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
-    return ours | {f"TESSERA_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {name if name.isupper() else f"TESSERA_{name.upper()}": value for name, value in settings.items()}
+    return ours | {name: str(value) for name, value in given.items()}

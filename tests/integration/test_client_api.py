@@ -9,7 +9,7 @@ import pytest
 
 from engine.entities import PartyKind, Side
 from gateway.client import AsyncClient, Client, RequestRefused, api
-from gateway.client.api import Call, Listing
+from gateway.client.calls import Call, Listing
 from gateway.reading_schemas import BalancesDraft, PartyPatch
 from gateway.schemas import (
     AccountDraft,
@@ -23,6 +23,8 @@ from gateway.schemas import (
     ThingDraft,
     TransitionDraft,
 )
+from gateway.webhooks.schemas import Rotation, WebhookDraft, WebhookPatch
+from gateway.webhooks.source_schemas import SourceDraft, SourcePatch, SourceRule
 from gateway.wire import Amount, Balance
 from tests.fixtures_cluster import LOCAL
 from tests.fixtures_gateway import RunningGateway
@@ -32,8 +34,10 @@ from tests.integration.test_http_api import fresh_id
 RUNTIMES = LOCAL
 
 ID: Final = UUID(int=7)
+NOWHERE: Final = "http://127.0.0.1:9/hook"
 COVERED: Final = re.compile(
-    r"/v1/(accounts|entries|events|holds|kinds|legs|moves|parties|things|trial-).*|/health|/ready"
+    r"/v1/(accounts|entries|events|holds|kinds|legs|moves|parties|things|trial-|webhook)(?!.*/messages$).*"
+    r"|/health|/ready"
 )
 
 
@@ -66,7 +70,11 @@ def every_call() -> list[Call[Any]]:
             api.moves(),
         ),
         *(api.look_up_moves([ID]), api.kinds(), api.kind("x"), api.trial_balance(), api.events_page()),
-        *(api.health(), api.ready()),
+        *(api.health(), api.ready(), api.webhooks(), api.webhook(ID), api.remove_webhook(ID)),
+        *(api.create_webhook(WebhookDraft(url=NOWHERE)), api.change_webhook(ID, WebhookPatch())),
+        *(api.rotate_webhook(ID), api.deliveries(ID), api.dead_events(ID), api.replay_dead_events(ID)),
+        *(api.sources(), api.source("x"), api.remove_source("x"), api.rotate_source("x")),
+        *(api.create_source(SourceDraft(name="x", rules=[])), api.change_source("x", SourcePatch(rules=[]))),
     ]
     return [one.page() if isinstance(one, Listing) else one for one in found]
 
@@ -153,6 +161,27 @@ def test_bare_legs_and_lookups(client: Client) -> None:
     assert found.missing == [ID]
     assert [b.account for b in client.call(api.balances(BalancesDraft(ids=[one]))).items] == [one]
     assert len(list(client.items(api.account_history(one)))) == 1
+
+
+def test_webhooks_both_ways(client: Client) -> None:
+    draft = WebhookDraft(url=NOWHERE, name="ours")
+    made = client.call(api.create_webhook(draft))
+    id = made.webhook.id
+    assert [one.id for one in client.items(api.webhooks(order="newest"))] == [id]
+    assert client.call(api.change_webhook(id, WebhookPatch(state="paused"))).state == "paused"
+    assert client.call(api.rotate_webhook(id, Rotation(overlap_s=0))).secret != made.secret
+    assert list(client.items(api.deliveries(id, failed=True))) == []
+    assert list(client.items(api.dead_events(id))) == []
+    assert client.call(api.replay_dead_events(id)).events == 0
+    assert client.call(api.remove_webhook(id)).name == "ours"
+    rule = SourceRule(when={"type": "paid"}, transition="post", reference="data.order")
+    assert client.call(api.create_source(SourceDraft(name="acme", rules=[rule]))).secret
+    assert client.call(api.source("acme")).rules == [rule]
+    assert [one.name for one in client.items(api.sources(limit=1))] == ["acme"]
+    changed = client.call(api.change_source("acme", SourcePatch(rules=[rule, rule])))
+    assert len(changed.rules) == 2
+    assert client.call(api.rotate_source("acme")).source.old_secret_until is not None
+    assert client.call(api.remove_source("acme")).name == "acme"
 
 
 async def test_the_same_for_tasks(gateway: RunningGateway) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -20,7 +21,7 @@ from opentelemetry.trace import StatusCode
 from actors.runtime import Engine
 from gateway.listener import bind
 from gateway.server import serving
-from gateway.tracing import Tracing
+from gateway.tracing import CHOSEN_MAX, Tracing
 from persistence.database import Database
 from tests.fixtures_engine import Shop, settings_of
 
@@ -125,6 +126,14 @@ async def test_the_dice_choose_requests_on_the_short_cut_too(
         monkeypatch.setattr(gateway.tracing, "_share", 1.0)
         assert (await gateway.http.post("/v1/legs", json=leg_of(shop, accounts))).status_code == 201
         whole(gateway.spans(), "POST /v1/legs", 201)
+
+
+async def test_the_dice_choose_only_so_many() -> None:
+    tracing = Tracing(1.0, InMemorySpanExporter())
+    started = time.perf_counter()
+    chosen = sum(tracing.chooses() for _ in range(10 * CHOSEN_MAX))
+    assert CHOSEN_MAX <= chosen <= CHOSEN_MAX * (2 + time.perf_counter() - started)
+    await asyncio.to_thread(tracing.close)
 
 
 async def test_log_lines_of_a_traced_request_have_its_ids() -> None:

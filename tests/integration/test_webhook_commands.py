@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from actors.settings import Settings
 from gateway.cli import app
 from gateway.client import AsyncClient, RequestRefused
 from gateway.security.settings import SecuritySettings
-from gateway.webhooks.signatures import secret_of
+from gateway.webhooks.signatures import make_secret, secret_of, secret_text
 from tests.fixtures_gateway import RunningGateway
 from tests.integration.test_access import Guarded
 from tests.integration.test_webhook_sources import RULES
@@ -73,6 +74,29 @@ def test_what_is_printed(webhooks: Commands) -> None:
     ):
         assert said in webhooks.run(command, listed["id"]).stdout
     assert "no more" in webhooks.run("remove", listed["id"]).stdout
+
+
+def test_a_source_from_its_beginning_to_its_end(webhooks: Commands, tmp_path: Path) -> None:
+    rules, ours = tmp_path / "rules.json", tmp_path / "secret"
+    rules.write_text(json.dumps(RULES))
+    ours.write_text(secret_text(make_secret()) + "\n")
+    made = webhooks("sources", "create", "acme", "--rules", str(rules))
+    assert secret_of(made["secret"])
+    assert made["source"]["url"] == "/v1/webhook-sources/acme/messages"
+    assert [one["name"] for one in webhooks("sources", "list")["sources"]] == ["acme"]
+    rotated = webhooks("sources", "rotate", "acme", "--secret-file", str(ours), "--overlap", "0")
+    assert rotated["secret"] == ours.read_text().strip()
+    rules.write_text(json.dumps(RULES[:1]))
+    assert len(webhooks("sources", "change", "acme", "--rules", str(rules))["rules"]) == 1
+    for command, said in (("show", "payment.settled"), ("list", "acme"), ("rotate", "whsec_")):
+        arguments = ["acme"] if command != "list" else []
+        assert said in webhooks.run("sources", command, *arguments).stdout
+    for content in ("[{}]", "no JSON"):
+        rules.write_text(content)
+        done = webhooks.run("sources", "change", "acme", "--rules", str(rules))
+        assert (done.exit_code, "rules" in done.stderr) == (10, True)
+    assert "no more" in webhooks.run("sources", "remove", "acme").stdout
+    assert webhooks.run("sources", "show", "acme").exit_code == 1
 
 
 def test_what_is_refused(webhooks: Commands) -> None:
