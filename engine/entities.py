@@ -21,7 +21,7 @@ class PartyKind(StrEnum):
 
 
 class ThingKind(StrEnum):
-    """What a Thing is. A currency is an asset."""
+    """What a Thing is. A currency is an asset; a policy says what orders cost, see `engine.policies`."""
 
     PRODUCT = "product"
     LICENCE = "licence"
@@ -29,6 +29,7 @@ class ThingKind(StrEnum):
     SUBSCRIPTION = "subscription"
     ASSET = "asset"
     TIME = "time"
+    POLICY = "policy"
 
 
 class Side(StrEnum):

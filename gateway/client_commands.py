@@ -176,6 +176,21 @@ def explain_move(
         _print(client.call(api.explanation(move)), _show_explanation, as_json=as_json)
 
 
+@moves.command("quote")
+def show_quote(
+    move: Annotated[str, typer.Argument(metavar="ID", help="The id of a Move that policies priced.")],
+    server: Server = DEFAULT_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show why a Move costs what it does: its lines, and a sentence for each step."""
+    _check_id(move, as_json=as_json)
+    with _asking(server, key, as_json=as_json) as client:
+        from gateway.client import api  # noqa: PLC0415  # as above
+
+        _print(client.call(api.move_quote(move)), _show_quote, as_json=as_json)
+
+
 @events.command("tail")
 def tail(
     after: Annotated[
@@ -322,6 +337,19 @@ def _show_move(shown: MoveShown, console: Console) -> None:
 def _show_explanation(shown: Any, console: Console) -> None:
     for sentence in shown.sentences:
         console.print(escape(sentence))
+
+
+def _show_quote(quote: Any, console: Console) -> None:
+    table = Table("line", "kind", "thing", "quantity", "amount", box=None)
+    for line in quote.lines:
+        table.add_row(
+            str(line.line), line.kind, escape(line.thing), str(line.quantity), str(int(line.amount))
+        )
+    console.print(table)
+    policies = ", ".join(quote.policies.values())
+    console.print(f"{int(quote.total)} {escape(quote.asset)} in all, by {escape(policies)}")
+    for step in quote.trace:
+        console.print(escape(step.sentence))
 
 
 def _or_none(value: int | None) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from actors.errors import InvalidRequest
 from actors.runtime import Engine
 from engine.commands import Refusal
+from engine.policies.facts import Standing, fault_of
 from gateway.problems import gateway_problem, refusal
 from gateway.schemas import BundlePart, Meter, PartyView, Relation, Right, ThingDraft, ThingView
 from gateway.wire import decode_value, encode
@@ -29,10 +30,13 @@ METER: Final = f"{PREFIX}meter"
 VARIANT_OF: Final = f"{PREFIX}variant_of"
 OPTIONS: Final = f"{PREFIX}options"
 BUNDLE: Final = f"{PREFIX}bundle"
+STANDING: Final = "standing"
+"""The name in a profile of what policies look at; the client's own, but of a given form."""
 
 
 def profile_of(free: Mapping[str, Any], trust: int | None, relations: Sequence[Relation]) -> dict[str, Any]:
     """The document of a Party. Raises Problem for a name that is not the client's to give."""
+    standing_in(free, "profile")
     return _document(free, "profile", {TRUST: trust, RELATIONS: list(relations) or None})
 
 
@@ -56,6 +60,15 @@ def free_part(document: Mapping[str, Any]) -> dict[str, Any]:
 def without_trust(document: Mapping[str, Any]) -> dict[str, Any]:
     """A profile as the Party itself may see it."""
     return {name: value for name, value in document.items() if name != TRUST}
+
+
+def standing_in(document: Mapping[str, Any], where: str) -> Standing:
+    """What a profile says for policies to look at. Raises Problem if they can't read it."""
+    try:
+        return msgspec.convert(document.get(STANDING, {}), Standing)
+    except msgspec.ValidationError as exc:
+        fault = fault_of(exc, f"{where}.{STANDING}")
+        raise gateway_problem("invalid_field", f"{fault}.", fault.where) from exc
 
 
 def relations_in(document: Mapping[str, Any]) -> list[Relation]:

@@ -12,6 +12,7 @@ from engine.entities import Effect, Side
 from engine.kinds import CompiledKind
 from engine.layout import LegFlag
 from gateway.account_views import uuid_or_none
+from gateway.descriptions import free_part
 from gateway.reading_schemas import KindView, NextStepsView, NextStepView, TransitionView
 from gateway.schemas import (
     LineView,
@@ -130,7 +131,7 @@ def summary(engine: Engine, move: views.MoveView) -> MoveSummary:
         amount=Amount(move.amount) if move.amount else None,
         reverses=uuid_or_none(move.reverses),
         reference=move.reference,
-        metadata=move.metadata,
+        metadata=free_part(move.metadata),
         business_time=Instant(move.business_time),
         created=Instant(move.created),
         changed=Instant(move.changed),
@@ -191,7 +192,7 @@ def _step(step: views.TransitionView) -> StepView:
         amount=Amount(step.amount) if step.amount else None,
         legs=step.leg_count,
         inputs=step.inputs,
-        metadata=step.metadata,
+        metadata=free_part(step.metadata),
     )
 
 

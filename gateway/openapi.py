@@ -23,7 +23,7 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 
 from engine.layout import AMOUNT_MAX
-from gateway import documentation, problems, reading_schemas, schemas
+from gateway import documentation, problems, quote_schemas, reading_schemas, schemas
 from gateway.arrow_schema import ACCOUNT_SCHEMA, ANSWER_SCHEMA, LEG_SCHEMA
 from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
 from gateway.events import schemas as event_schemas
@@ -124,7 +124,15 @@ LSN: Final = ResponseHeader(
 
 BULK_SCHEMAS: Final[Mapping[str, pa.Schema]] = {"/v1/legs": LEG_SCHEMA, "/v1/accounts": ACCOUNT_SCHEMA}
 """Paths that take Arrow streams, and their columns."""
-_SCHEMAS: Final = (schemas, reading_schemas, event_schemas, webhook_schemas, source_schemas, problems)
+_SCHEMAS: Final = (
+    schemas,
+    reading_schemas,
+    quote_schemas,
+    event_schemas,
+    webhook_schemas,
+    source_schemas,
+    problems,
+)
 """Where the objects are."""
 ALWAYS: Final = (
     "unknown_parameter",

@@ -49,6 +49,7 @@ GATEWAY_CODES: Final[Mapping[str, tuple[int, str]]] = {
     "negative_amount": (422, "An amount is never negative"),
     "missing_field": (422, "A field is missing"),
     "unknown_field": (422, "There is no such field"),
+    "not_compliant": (409, "The order is not allowed as it stands"),
     "bad_signature": (401, "The message is not signed as it must be"),
     "name_already_used": (409, "There is one of that name already"),
     "too_many_webhooks": (409, "There are as many webhooks as there may be"),

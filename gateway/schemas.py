@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.entities import Effect, PartyKind, Side, ThingKind
+from gateway.quote_schemas import PricingDraft
 from gateway.wire import Amount, Balance, Instant, Sum, Unsigned64
 
 NAME_LENGTH_MAX: Final = 256
@@ -374,6 +375,10 @@ class MoveDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tender: str = ""
     reason: str = ""
     lines: list[LineDraft] | None = None
+    pricing: Annotated[
+        PricingDraft | None,
+        Meta(description="Policies that give the lines, each a thing and a quantity, their amounts."),
+    ] = None
     legs: list[JournalLegDraft] | None = None
     entries: list[JournalEntryDraft] | None = None
     reverses: UUID | None = None

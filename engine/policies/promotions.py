@@ -12,13 +12,14 @@ returned gives back what was paid for it, never the list price.
 A unit counts in one promotion by units (`buy_get`) only, whether as bought or as given.
 """
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from engine.policies.amounts import Amount, Quantity, Rate, allocate, ratio, rounded
+from engine.policies.amounts import Amount, Quantity, Rate, allocate, ratio, rounded, share
 from engine.policies.facts import Code, OptionalCode, Period, PolicyError, QuoteRequest, Selector
 from engine.policies.sets import Basket, take_sets
 from engine.policies.trace import Discounted, NotDiscounted
@@ -114,16 +115,28 @@ class _State:
         self.amounts = amounts  # by line
         self.budgets = budgets
         self.used = [0] * lines  # units by line that count in a promotion already
+        self.loose = [*amounts]  # by line: what the others cost; not more than the line
         self.steps: list[Discounted | NotDiscounted] = []
         self.total = 0
         self.alone = ""  # the exclusive promotion that applies
 
     def copy(self) -> "_State":
         other = _State([*self.amounts], {**self.budgets}, 0)
-        other.used, other.steps, other.total, other.alone = (
-            [*self.used], [*self.steps], self.total, self.alone
-        )  # fmt: skip
+        other.used, other.loose, other.steps = [*self.used], [*self.loose], [*self.steps]
+        other.total, other.alone = self.total, self.alone
         return other
+
+    def take(self, shares: Mapping[int, int], used: Mapping[int, int], request: QuoteRequest) -> None:
+        """Take shares off lines: off the units that are used, or off all units of a line alike."""
+        for index, units in used.items():
+            free = request.lines[index].quantity - self.used[index]
+            self.loose[index] -= share(self.loose[index], units, free)
+            self.used[index] += units
+        for index, part in shares.items():
+            before = self.amounts[index]
+            self.amounts[index] -= part
+            if index not in used:
+                self.loose[index] = share(self.loose[index], before - part, before)
 
 
 def discount(
@@ -254,10 +267,7 @@ def _apply(promotion: Promotion, request: QuoteRequest, state: _State) -> None:
     if limit < total:
         parts = allocate(limit, list(shares.values()))
         shares = {index: part for index, part in zip(shares, parts, strict=True) if part}
-    for index, part in shares.items():
-        state.amounts[index] -= part
-    for index, units in used.items():
-        state.used[index] += units
+    state.take(shares, used, request)
     if promotion.budget:
         state.budgets[promotion.budget] -= limit
     state.total += limit
@@ -301,9 +311,8 @@ def _given(
     benefit: BuyGet, request: QuoteRequest, state: _State
 ) -> tuple[dict[int, int], dict[int, int], int]:
     basket = Basket(
-        amounts=state.amounts,
-        quantities=[line.quantity for line in request.lines],
         free=[line.quantity - used for line, used in zip(request.lines, state.used, strict=True)],
+        amounts=state.loose,
         buy=[benefit.buy.takes(line) for line in request.lines],
         get=[benefit.get.takes(line) for line in request.lines],
     )

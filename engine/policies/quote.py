@@ -2,10 +2,12 @@
 
 Policies run in one order: prices, promotions, compliance, fees, taxes. The lines that come out are those that
 are written on the Move: the ordered ones first, under their own numbers and without taxes, then what the
-buyer pays in fees, then one line for each tax. Their sum is what the buyer pays.
+buyer pays in fees, then one line for each tax. Their sum is the total. What the platform pays of it (a
+discount that it funds, so that the seller gets the whole price) is a tender like the buyer's money: the
+subsidy, and the rest is payable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -33,8 +35,9 @@ class Policies(NamedTuple):
 
 
 class QuoteLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of the Move. `listed` and `discount` are of ordered lines: the price before promotions, and
-    what they take off, both with the taxes that prices include; `amount` is without these."""
+    """A line of the Move. `listed`, `discount` and `subsidy` are of ordered lines: the price before
+    promotions, all that they take off for the buyer, and what the platform pays of that; with the taxes that
+    prices include. `amount` is without these taxes, and has the subsidy in it."""
 
     kind: Literal["goods", "fee", "tax"]
     thing: str
@@ -42,6 +45,7 @@ class QuoteLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     amount: int
     listed: int = 0
     discount: int = 0
+    subsidy: int = 0
     refundable: bool = True
     taxes: dict[int, int] = {}  # of a tax: its part for each line that it is on
 
@@ -53,12 +57,18 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     as_of: Moment
     lines: list[QuoteLine]
     total: int
+    subsidy: int = 0
     verdict: Verdict = "allow"
     policies: dict[str, str] = {}  # by what they are about
     steps: list[Step] = []
     uses: dict[str, int] = {}  # of budgets: what promotions take of each
     seller_fees: dict[str, int] = {}  # by Thing: what the seller pays
     exponents: dict[str, int] = {}
+
+    @property
+    def payable(self) -> int:
+        """What the buyer pays."""
+        return self.total - self.subsidy
 
     @property
     def discounts(self) -> int:
@@ -86,7 +96,10 @@ def quote(policies: Mapping[str, Policy], request: QuoteRequest) -> Quote:
     priced = price_lines(chosen.prices, request)
     listed = [step.amount for step in priced]
     promoted = discount(chosen.promotions, request, listed) if chosen.promotions else []
-    amounts, untaxed = _discounted(listed, promoted)
+    discounts = _taken(len(listed), promoted, lambda _step: True)
+    subsidies = _taken(len(listed), promoted, lambda step: step.funded_by == "platform")
+    untaxed = _taken(len(listed), promoted, lambda step: not step.reduces_tax_base)
+    amounts = [before - less for before, less in zip(listed, discounts, strict=True)]
     judged = judge(chosen.compliance, request) if chosen.compliance else []
     charged = charge(chosen.fees, request, amounts) if chosen.fees else []
     fees = [step for step in charged if isinstance(step, Charged) and step.payer == "buyer"]
@@ -94,7 +107,7 @@ def quote(policies: Mapping[str, Policy], request: QuoteRequest) -> Quote:
     if chosen.taxes:
         taxed = tax(chosen.taxes, request, _taxable(request, amounts, untaxed, fees))
     lines = [
-        *_goods_lines(request, taxed.nets, listed, amounts),
+        *_goods_lines(request, taxed.nets, listed, discounts, subsidies),
         *_fee_lines(fees, taxed.nets[len(amounts) :]),
         *_tax_lines(taxed),
     ]
@@ -106,6 +119,7 @@ def quote(policies: Mapping[str, Policy], request: QuoteRequest) -> Quote:
         as_of=request.as_of,
         lines=lines,
         total=total,
+        subsidy=sum(subsidies),
         verdict=verdict_of(judged),
         policies=versions,
         steps=[*priced, *promoted, *judged, *charged, *taxed.steps],
@@ -129,15 +143,16 @@ def _chosen(policies: Mapping[str, Policy]) -> tuple[dict[str, str], Policies]:
     return versions, Policies(**chosen)
 
 
-def _discounted(listed: list[int], promoted: list[Discounted | NotDiscounted]) -> tuple[list[int], list[int]]:
-    """What lines cost after promotions, and what was taken off that is taxed all the same."""
-    amounts, untaxed = [*listed], [0] * len(listed)
+def _taken(
+    lines: int, promoted: list[Discounted | NotDiscounted], counts: Callable[[Discounted], bool]
+) -> list[int]:
+    """What those promotions that count take off, by line."""
+    taken = [0] * lines
     for step in promoted:
-        if isinstance(step, Discounted):
+        if isinstance(step, Discounted) and counts(step):
             for number, part in step.shares.items():
-                amounts[number - 1] -= part
-                untaxed[number - 1] += 0 if step.reduces_tax_base else part
-    return amounts, untaxed
+                taken[number - 1] += part
+    return taken
 
 
 def _taxable(
@@ -155,18 +170,21 @@ def _taxable(
 
 
 def _goods_lines(
-    request: QuoteRequest, nets: list[int], listed: list[int], amounts: list[int]
+    request: QuoteRequest, nets: list[int], listed: list[int], discounts: list[int], subsidies: list[int]
 ) -> list[QuoteLine]:
     return [
         QuoteLine(
             kind="goods",
             thing=line.thing,
             quantity=line.quantity,
-            amount=net,
+            amount=net + subsidy,
             listed=before,
-            discount=before - after,
+            discount=discount,
+            subsidy=subsidy,
         )
-        for line, net, before, after in zip(request.lines, nets, listed, amounts, strict=False)
+        for line, net, before, discount, subsidy in zip(
+            request.lines, nets[: len(listed)], listed, discounts, subsidies, strict=True
+        )
     ]
 
 

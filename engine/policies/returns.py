@@ -1,8 +1,9 @@
 """What is given back for what is returned: parts of the lines of a quote, as they were written down.
 
-Nothing is priced or taxed anew. A line gives back the share of its units that are returned, a refundable fee
-the share of what all goods cost, and a tax the share of each line that it is on. Shares are taken
-cumulatively, so any sequence of returns sums to the whole exactly, and never to more.
+Nothing is priced or taxed anew. A line gives back the share of its units that are returned, of what the
+buyer paid for it (not of a subsidy), a refundable fee the share of what all goods cost, and a tax the share
+of each line that it is on. Shares are taken cumulatively, so any sequence of returns sums to the whole
+exactly, and never to more.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,11 @@ def returned(quote: Quote, before: Mapping[int, int], now: Mapping[int, int]) ->
 def _given_back(quote: Quote, units: Mapping[int, int]) -> dict[int, int]:
     """What has been given back of each line once so many units of each are returned."""
     goods = {number: line for number, line in enumerate(quote.lines, 1) if line.kind == "goods"}
-    back = {number: share(line.amount, units.get(number, 0), line.quantity) for number, line in goods.items()}
-    part, whole = sum(back.values()), sum(line.amount for line in goods.values())
+    paid = {number: line.amount - line.subsidy for number, line in goods.items()}
+    back = {
+        number: share(paid[number], units.get(number, 0), line.quantity) for number, line in goods.items()
+    }
+    part, whole = sum(back.values()), sum(paid.values())
     if not whole:  # all of it was free
         part, whole = sum(units.values()), sum(line.quantity for line in goods.values())
     refundable = {number for number, line in enumerate(quote.lines, 1) if line.refundable}

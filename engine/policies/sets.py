@@ -10,21 +10,20 @@ from engine.policies.amounts import share
 class Basket(NamedTuple):
     """Lines, column by column."""
 
-    amounts: list[int]  # what the whole line costs
-    quantities: list[int]
     free: list[int]  # units that no other promotion counts
+    amounts: list[int]  # what these cost together
     buy: list[bool]  # whether the units may count as bought
     get: list[bool]  # and as given
 
     def unit(self, index: int) -> Fraction:
-        """What one unit of a line costs, exactly."""
-        return Fraction(self.amounts[index], self.quantities[index])
+        """What one of these units of a line costs, exactly."""
+        return Fraction(self.amounts[index], max(self.free[index], 1))
 
     def values(self, units: list[int]) -> list[int]:
         """What so many units of each line cost."""
         return [
-            share(amount, count, quantity)
-            for amount, count, quantity in zip(self.amounts, units, self.quantities, strict=True)
+            share(amount, count, max(free, 1))
+            for amount, count, free in zip(self.amounts, units, self.free, strict=True)
         ]
 
 

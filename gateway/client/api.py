@@ -22,6 +22,7 @@ from engine.entities import PartyKind, Side, ThingKind
 from gateway.client.calls import Call, Listing, get, listing, post
 from gateway.events.schemas import EventPage
 from gateway.explanation_schemas import ExplanationView
+from gateway.quote_schemas import QuoteDraft, QuoteView
 from gateway.reading_schemas import (
     BalancesDraft,
     CloseDraft,
@@ -299,6 +300,16 @@ def step(id: UUID | str, transition: str, draft: TransitionDraft | None = None) 
 def preview(draft: PreviewDraft) -> Call[PreviewView]:
     """The Entries of a request, or its refusal; nothing is written."""
     return post("/v1/moves/preview", PreviewView, draft)
+
+
+def price(draft: QuoteDraft) -> Call[QuoteView]:
+    """What an order costs by its policies, and why; nothing is written."""
+    return _post("/v1/moves/quote", QuoteView, draft)
+
+
+def move_quote(id: UUID | str) -> Call[QuoteView]:
+    """What a Move's lines came from."""
+    return _get(f"/v1/moves/{id}/quote", QuoteView)
 
 
 def reverse(id: UUID | str, draft: ReversalDraft | None = None) -> Call[MoveAnswerView]:

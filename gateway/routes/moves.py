@@ -8,13 +8,14 @@ from litestar.openapi.spec import Example
 from litestar.params import Body, FromPath
 
 from actors.runtime import Engine
-from engine.commands import MoveCommand
+from engine.commands import MoveCommand, Refusal
 from gateway.idempotency import IdempotencyKey, request_id
 from gateway.move_commands import creation, id_or_zero, step, trial
 from gateway.move_views import answer_view, preview_view
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.preconditions import IfMatch, expecting
-from gateway.problems import refusal
+from gateway.problems import Problem, refusal
+from gateway.quotes import check_metadata, priced
 from gateway.reading_schemas import ReversalDraft
 from gateway.reversals import reversal_of
 from gateway.routes.parameters import EngineOf, IdInPath, new_id, new_id_like, written
@@ -113,7 +114,10 @@ async def create_move(
     key: IdempotencyKey = None,
 ) -> Answer[MoveAnswerView]:
     """Give `id`, a UUIDv7, or an `Idempotency-Key`, to be able to repeat the request: it happens once,
-    however often it is sent."""
+    however often it is sent.
+
+    With `pricing`, lines have a thing and a quantity, policies say what they cost, and the Move keeps the
+    quote: its lines are those of the quote, with fees and taxes."""
     request = await request_id(
         engine,
         key,
@@ -122,7 +126,13 @@ async def create_move(
         data.id,
         lambda: new_id(engine, id_or_zero(data.payer)),
     )
-    return await submit(engine, creation(data, request), created=True)
+    try:
+        return await submit(engine, creation(await priced(engine, data, request), request), created=True)
+    except Problem as problem:
+        if data.pricing is None or problem.code != Refusal.EXISTS_WITH_DIFFERENT_CONTENT:
+            raise
+    # Perhaps the same request was on its way, and priced a moment earlier: its Move has the quote by now.
+    return await submit(engine, creation(await priced(engine, data, request), request), created=True)
 
 
 @post(
@@ -151,6 +161,7 @@ async def take_transition(
 
     With `if_version`, or `If-Match` and the Move's ETag, it is taken only from that version of the Move.
     """
+    check_metadata(data.metadata)
     with expecting(if_match, data.if_version) as version:
         request = await request_id(
             engine,
@@ -185,7 +196,7 @@ async def preview_move(
         request = data.id.int
     else:
         request = new_id_like(data.move.int) if data.move else new_id(engine, id_or_zero(data.payer))
-    return await _shown(engine, trial(data, request))
+    return await _shown(engine, trial(await priced(engine, data, request), request))
 
 
 @post(

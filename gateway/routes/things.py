@@ -15,6 +15,7 @@ from gateway.descriptions import attributes_of, check_things, part_of, thing_vie
 from gateway.idempotency import IdempotencyKey, request_id
 from gateway.openapi import LSN, REPLAYED, answers
 from gateway.problems import refusal
+from gateway.quotes import check_policy
 from gateway.routes.parameters import (
     LIMIT_DEFAULT,
     Cursor,
@@ -67,8 +68,11 @@ async def create_thing(
 
     `rights` say what its owner may do with it, `meter` how its use is measured, `variant_of` and `options`
     which variant of what it is, and `bundle` what comes with it. Things that these name must be there.
+    The `attrs` of a `policy` are the policy.
     """
     attributes = attributes_of(data)
+    if data.kind == ThingKind.POLICY:
+        check_policy(data.attrs)
     await check_things(engine, data)
     command = CreateThing(
         id=await request_id(engine, key, f"POST {PATH}", data, data.id, lambda: new_id(engine)),

@@ -251,6 +251,12 @@ def body(world: World, route: Route) -> Any:
     bodies = {
         "/v1/moves": transfer,
         "/v1/moves/preview": transfer,
+        "/v1/moves/quote": {
+            "payer": world.alice,
+            "asset": "GBP",
+            "lines": [{"thing": "GBP", "quantity": 1}],
+            "pricing": {"policies": ["GBP"]},
+        },
         "/v1/accounts": {"key": f"L:wallet/{world.alice}", "asset": "GBP", "floor": -100},
         "/v1/accounts/{account_id}": {"floor": -100},
         "/v1/accounts/balances": {"ids": ids["accounts"]},

@@ -10,6 +10,7 @@ import pytest
 from engine.entities import PartyKind, Side
 from gateway.client import AsyncClient, Client, RequestRefused, api
 from gateway.client.calls import Call, Listing
+from gateway.quote_schemas import PricingDraft, QuoteDraft, QuoteLineDraft
 from gateway.reading_schemas import BalancesDraft, PartyPatch
 from gateway.schemas import (
     AccountDraft,
@@ -35,6 +36,9 @@ RUNTIMES = LOCAL
 
 ID: Final = UUID(int=7)
 NOWHERE: Final = "http://127.0.0.1:9/hook"
+QUOTE: Final = QuoteDraft(
+    asset="x", lines=[QuoteLineDraft(thing="x", quantity=1)], pricing=PricingDraft(policies=["x"])
+)
 COVERED: Final = re.compile(
     r"/v1/(accounts|entries|events|holds|kinds|legs|moves|parties|things|trial-|webhook)(?!.*/messages$).*"
     r"|/health|/ready"
@@ -69,6 +73,7 @@ def every_call() -> list[Call[Any]]:
             api.next_steps(ID),
             api.moves(),
         ),
+        *(api.price(QUOTE), api.move_quote(ID)),
         *(api.look_up_moves([ID]), api.kinds(), api.kind("x"), api.trial_balance(), api.events_page()),
         *(api.health(), api.ready(), api.webhooks(), api.webhook(ID), api.remove_webhook(ID)),
         *(api.create_webhook(WebhookDraft(url=NOWHERE)), api.change_webhook(ID, WebhookPatch())),

@@ -12,7 +12,7 @@ import pytest
 
 from actors.settings import Settings
 from engine.ids import bucket_of_account, bucket_of_id, bucket_of_party, uuid7
-from gateway import explanation_schemas, problems, reading_schemas, schemas
+from gateway import explanation_schemas, problems, quote_schemas, reading_schemas, schemas
 from gateway.app import HANDLERS
 from gateway.events import schemas as event_schemas
 from gateway.webhooks import schemas as webhook_schemas
@@ -447,6 +447,7 @@ _SCHEMAS = (
     schemas,
     reading_schemas,
     explanation_schemas,
+    quote_schemas,
     event_schemas,
     webhook_schemas,
     source_schemas,

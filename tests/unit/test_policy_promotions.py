@@ -142,6 +142,20 @@ def test_the_best_deal_may_leave_the_first_one_out() -> None:
     assert taken(discount(policy(rules[:2], "best_deal"), request, [1000])) == {"third": {1: 300}}
 
 
+def test_what_takes_nothing_off_alone_may_be_part_of_the_best_deal() -> None:
+    all_of_it = percent("rest", "100%", budget="k")
+    steps = discount(
+        policy([percent("tenth", "10%", priority=1), all_of_it], "best_deal"),
+        order(("mug", 1), budgets={"k": 90}),
+        [100],
+    )
+    assert taken(steps) == {"tenth": {1: 10}, "rest": {1: 90}}
+    gift = buy_get("gift", {"things": ["a"]}, {"things": ["b"]}, priority=1)
+    pair = buy_get("pair", {}, {}, sets_max=1)  # alone, it would give the unit that costs nothing
+    steps = discount(policy([gift, pair], "best_deal"), order(("a", 1), ("b", 3)), [0, 30])
+    assert taken(steps) == {"gift": {2: 10}, "pair": {2: 10}}
+
+
 def test_too_many_to_combine_is_said() -> None:
     rules = policy([percent(f"p{number}", "1%") for number in range(13)], "best_deal")
     with pytest.raises(PolicyError, match="13 could apply together"):
@@ -254,7 +268,7 @@ def test_sets_are_as_many_as_fit_and_give_the_cheapest(
 ) -> None:
     prices, counts, buys, gets = (list(column) for column in zip(*lines, strict=True))
     amounts = [price * count for price, count in zip(prices, counts, strict=True)]
-    found = take_sets(Basket(amounts, counts, counts, buys, gets), buy, get, None)
+    found = take_sets(Basket(counts, amounts, buys, gets), buy, get, None)
     units = [index for index, count in enumerate(counts) for _ in range(count)]
     fits: dict[int, int] = {0: 0}  # sets → the least that the units given could cost
     for given_units in _subsets([unit for unit in range(len(units)) if gets[units[unit]]]):

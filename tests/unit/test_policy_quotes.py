@@ -54,6 +54,22 @@ def test_lines_come_as_they_are_written_down() -> None:
     }
 
 
+def test_what_the_platform_funds_is_a_tender() -> None:
+    spring = {"code": "spring", "benefit": {"kind": "percent_off", "rate": "30%"}, "funded_by": "platform"}
+    for reduces, inclusive, amounts, subsidy in (
+        (True, False, [2000, 266], 600),
+        (False, False, [2000, 380], 600),
+        (True, True, [1776, 224], 600),
+    ):
+        promotions = {"policy": "promotions", "promotions": [{**spring, "reduces_tax_base": reduces}]}
+        taxes = {**TAXES, "stages": [{**VAT, "inclusive": inclusive}]}
+        made = quoted(order(("mug", 2)), listed(mug=1000), promotions, taxes)
+        assert [line.amount for line in made.lines] == amounts
+        assert (made.subsidy, made.payable, made.total) == (subsidy, sum(amounts) - subsidy, sum(amounts))
+        back = [returned(made, {1: before}, {1: 1}) for before in range(2)]
+        assert sum(sum(amount.values()) for amount in back) == made.payable
+
+
 def test_a_quote_survives_json() -> None:
     made = quoted(order(("mug", 2)), listed(mug=1000), fees(SHIPPING), TAXES)
     assert msgspec.json.decode(msgspec.json.encode(made), type=Quote) == made

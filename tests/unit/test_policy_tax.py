@@ -127,6 +127,17 @@ def test_an_exempt_party_does_not_pay_the_tax_that_is_in_the_price() -> None:
     assert (result.nets, amounts_of(result)) == ([10000], {"levy": [100]})
 
 
+def test_other_taxes_in_the_price_are_due_without_the_exempted_one() -> None:
+    standing = {"certificates": [{"number": "C-1", "stages": ["vat"]}]}
+    rules = policy(
+        stage("levy", "10%", 1, inclusive=True),
+        stage("vat", "20%", 2, inclusive=True, on=["levy"]),
+        stage("duty", "5%", 3, inclusive=True, on=["levy", "vat"]),
+    )
+    result = taxed(rules, order(("mug", 1), standing=standing), 1386)  # 1000 + 100 + 220 + 66; 5 % of 1100
+    assert (result.nets, amounts_of(result)) == ([1000], {"levy": [100], "duty": [55]})
+
+
 def test_what_is_measured_must_be_there() -> None:
     rules = policy(stage("excise", rule={"per_unit": {"amount": "1", "asset": "EUR", "measure": "ml"}}))
     for attrs in ({}, {"ml": "7"}, {"ml": True}, {"ml": -1}):

@@ -19,6 +19,7 @@ def shown(quote: Quote) -> list[str]:
     lines = [*sentences(quote)]
     lines += [f"{line.kind} {line.thing} {line.amount}" for line in quote.lines]
     lines.append(f"total {quote.total}")
+    lines += [f"subsidy {quote.subsidy}", f"payable {quote.payable}"] * bool(quote.subsidy)
     return lines + ([f"verdict {quote.verdict}"] if quote.verdict != "allow" else [])
 
 
