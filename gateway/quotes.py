@@ -241,7 +241,7 @@ async def _standing(engine: Engine, payer: UUID | None) -> tuple[Standing, int |
 
 
 async def _budgets(engine: Engine, asset: str, policies: Mapping[str, Policy]) -> dict[str, int]:
-    """What is left in the budgets that promotions name, on `M:budget/{name}`."""
+    """What is left in the budgets that promotions name by their campaigns, on `M:budget/{campaign}`."""
     names = {
         promotion.budget
         for policy in policies.values()

@@ -304,12 +304,12 @@ def preview(draft: PreviewDraft) -> Call[PreviewView]:
 
 def price(draft: QuoteDraft) -> Call[QuoteView]:
     """What an order costs by its policies, and why; nothing is written."""
-    return _post("/v1/moves/quote", QuoteView, draft)
+    return post("/v1/moves/quote", QuoteView, draft)
 
 
 def move_quote(id: UUID | str) -> Call[QuoteView]:
     """What a Move's lines came from."""
-    return _get(f"/v1/moves/{id}/quote", QuoteView)
+    return get(f"/v1/moves/{id}/quote", QuoteView)
 
 
 def reverse(id: UUID | str, draft: ReversalDraft | None = None) -> Call[MoveAnswerView]:
