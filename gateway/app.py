@@ -29,10 +29,12 @@ from gateway.routes import (
     operations,
     parties,
     quotes,
+    schedules,
     things,
     webhook_sources,
     webhooks,
 )
+from gateway.schedules.scheduler import Scheduler
 from gateway.security.authorization import Authorization, engine_for
 from gateway.security.gate import Gate
 from gateway.webhooks.dispatcher import Dispatcher
@@ -58,6 +60,7 @@ HANDLERS: Final = (
     *events.handlers,
     *webhooks.handlers,
     *webhook_sources.handlers,
+    *schedules.handlers,
     *operations.handlers,
 )
 
@@ -74,12 +77,18 @@ def create_app(
     gate = gate or Gate(engine.settings.tenant)
     event_streams = EventStreams(engine, metrics.registry, streams or StreamSettings())
     dispatcher = Dispatcher(engine, event_streams.names, metrics.registry, webhooks or WebhookSettings())
-    app = create_framework_app(engine, metrics, event_streams, dispatcher, gate)
-    return FastLane(app, engine, metrics, event_streams, dispatcher, gate)
+    scheduler = Scheduler(engine)
+    app = create_framework_app(engine, metrics, event_streams, dispatcher, scheduler, gate)
+    return FastLane(app, engine, metrics, event_streams, dispatcher, scheduler, gate)
 
 
 def create_framework_app(
-    engine: Engine, metrics: HttpMetrics, event_streams: EventStreams, dispatcher: Dispatcher, gate: Gate
+    engine: Engine,
+    metrics: HttpMetrics,
+    event_streams: EventStreams,
+    dispatcher: Dispatcher,
+    scheduler: Scheduler,
+    gate: Gate,
 ) -> Litestar:
     """Every route, and what explains whatever is wrong with a request."""
 
@@ -90,7 +99,13 @@ def create_framework_app(
         route_handlers=list(HANDLERS),
         dependencies={"engine": Provide(provide_engine, sync_to_thread=False)},
         state=State(
-            {"http_metrics": metrics, "event_streams": event_streams, "webhooks": dispatcher, "gate": gate}
+            {
+                "http_metrics": metrics,
+                "event_streams": event_streams,
+                "webhooks": dispatcher,
+                "scheduler": scheduler,
+                "gate": gate,
+            }
         ),
         middleware=[metrics.middleware, Authorization(gate).middleware],
         exception_handlers={Exception: handle},

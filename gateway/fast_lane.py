@@ -18,6 +18,7 @@ from gateway.events.streams import EventStreams
 from gateway.metrics import UNROUTED, HttpMetrics
 from gateway.problems import ClientGone, Problem, client_gone, gateway_problem, log_failure
 from gateway.replies import Reply, problem_reply
+from gateway.schedules.scheduler import Scheduler
 from gateway.security.authorization import caller_of, may_write_in_bulk
 from gateway.security.gate import Gate
 from gateway.webhooks.dispatcher import Dispatcher
@@ -36,11 +37,13 @@ class FastLane:
         metrics: HttpMetrics,
         event_streams: EventStreams,
         dispatcher: Dispatcher,
+        scheduler: Scheduler,
         gate: Gate,
     ) -> None:
         self._app = app
         self.event_streams = event_streams
         self.dispatcher = dispatcher
+        self.scheduler = scheduler
         self.engine = engine
         self.metrics = metrics
         self.gate = gate

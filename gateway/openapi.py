@@ -29,6 +29,7 @@ from gateway.arrow_schema import MEDIA_TYPE as ARROW_TYPE
 from gateway.events import schemas as event_schemas
 from gateway.events.streams import MEDIA_TYPE as STREAM_TYPE
 from gateway.openapi_details import add_details
+from gateway.schedules import schemas as schedule_schemas
 from gateway.security.description import describe_credentials
 from gateway.security.gate import MESSAGES_PATH
 from gateway.webhooks import schemas as webhook_schemas
@@ -108,6 +109,7 @@ TAGS: Final = (
     Tag(name="Events", description="What happened, in the order of the log."),
     Tag(name="Webhooks", description="Events, sent to a URL; Standard Webhooks signatures."),
     Tag(name="Webhook sources", description="Other people's webhooks, as transitions of Moves."),
+    Tag(name="Schedules", description="Moves that are made, or taken further, at given times."),
     Tag(name="Books", description="What must be true of the ledger as a whole."),
     Tag(name="Operations", description="Is it healthy, is it ready, how is it doing."),
 )
@@ -131,6 +133,7 @@ _SCHEMAS: Final = (
     event_schemas,
     webhook_schemas,
     source_schemas,
+    schedule_schemas,
     problems,
 )
 """Where the objects are."""

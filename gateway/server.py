@@ -122,6 +122,7 @@ async def serving(
         server = HttpServer(app, listener, tls, tracing, admission)
         running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
         delivering = asyncio.create_task(app.dispatcher.run(), name="webhooks")
+        scheduling = asyncio.create_task(app.scheduler.run(), name="schedules")
         watching = [
             asyncio.create_task(_watch(engine, app.metrics), name="watch"),
             asyncio.create_task(sweep(server.server_state.connections), name="sweep"),
@@ -135,7 +136,9 @@ async def serving(
             for task in watching:
                 task.cancel()
             app.dispatcher.close()
+            app.scheduler.close()
             await delivering
+            await scheduling
             await app.event_streams.close()
             server.should_exit = True
             await running

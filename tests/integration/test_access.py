@@ -186,7 +186,7 @@ class Route(NamedTuple):
 def all_routes() -> list[Route]:
     """Every route there is."""
     nothing: Any = None
-    app = create_framework_app(nothing, HttpMetrics(), nothing, nothing, Gate("default"))
+    app = create_framework_app(nothing, HttpMetrics(), nothing, nothing, nothing, Gate("default"))
     return sorted(
         Route(method, route.path_format)
         for route in app.routes

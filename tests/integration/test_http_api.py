@@ -15,6 +15,7 @@ from engine.ids import bucket_of_account, bucket_of_id, bucket_of_party, uuid7
 from gateway import explanation_schemas, problems, quote_schemas, reading_schemas, schemas
 from gateway.app import HANDLERS
 from gateway.events import schemas as event_schemas
+from gateway.schedules import schemas as schedule_schemas
 from gateway.webhooks import schemas as webhook_schemas
 from gateway.webhooks import source_schemas
 from gateway.wire import decode_value
@@ -451,6 +452,7 @@ _SCHEMAS = (
     event_schemas,
     webhook_schemas,
     source_schemas,
+    schedule_schemas,
     problems,
 )
 
