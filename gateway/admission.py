@@ -50,8 +50,8 @@ class AdmissionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     `TESSERA_ADMISSION_<NAME>`. Raises ValueError."""
 
     legs: int = 192  # small posts of legs
-    large_requests: int = 4  # of more than 32 KiB, however large …
-    large_bytes: int = 4 << 20  # … and so many bytes of them
+    large_requests: int = 16  # of more than 32 KiB, however large …
+    large_bytes: int = 16 << 20  # … and so many bytes of them
     others: int = 128
 
     def __post_init__(self) -> None:
