@@ -28,8 +28,8 @@ FORM_CODES: Final = frozenset(
 )
 """Problems that say that a request has not the form it should have."""
 NO_MATTER_OF_FORM: Final = ("a number with a fraction or exponent", "lies between", "other lines have it")
-"""To JSON Schema 1.0 is a whole number, to a ledger it is not; a pattern can't compare numbers, nor a schema of
-lines the lines with each other."""
+"""To JSON Schema 1.0 is a whole number, to a ledger it is not; a pattern can't compare numbers, nor a schema
+lines with each other."""
 UNKNOWN_HEADER: Final = "x-schemathesis-unknown-property"
 
 
