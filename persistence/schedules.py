@@ -49,12 +49,17 @@ class Schedules:
 
     async def get(self, name: str) -> StoredSchedule | None:
         """A schedule."""
-        found = await self._find(name=name, after=None, limit=1)
+        found = await self._find(name=name, created=None, after=None, limit=1, newest_first=False)
         return found[0] if found else None
 
-    async def page(self, after: str | None, limit: int) -> list[StoredSchedule]:
-        """Schedules in order of their names."""
-        return await self._find(name=None, after=after, limit=limit)
+    async def page(
+        self, after: tuple[int, str] | None, limit: int, *, newest_first: bool = False
+    ) -> list[StoredSchedule]:
+        """Schedules in order of creation, or the other way round, after one given by its time and name."""
+        created, name = after or (None, None)
+        return await self._find(
+            name=None, created=created, after=name, limit=limit, newest_first=newest_first
+        )
 
     async def due(self, now: int, limit: int) -> list[StoredSchedule]:
         """Those whose next tick is due, the longest first."""

@@ -18,6 +18,7 @@ from gateway.problems import gateway_problem
 from gateway.quotes import check_metadata
 from gateway.routes.moves import PAYEE, PAYER
 from gateway.routes.parameters import LIMIT_DEFAULT, Cursor, EngineOf, Limit
+from gateway.routes.sense import Order, listing
 from gateway.schedules.scheduler import Scheduler, next_id, spec_of
 from gateway.schedules.schemas import ScheduleDraft, SchedulePage, SchedulePatch, ScheduleSpec, ScheduleView
 from gateway.schedules.ticks import due_of
@@ -112,14 +113,18 @@ async def create_schedule(
 async def list_schedules(
     request: Request[Any, Any, Any],
     engine: EngineOf,
+    order: Order = "oldest",
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = None,
 ) -> Answer[SchedulePage]:
-    """In order of their names."""
-    found = await _scheduler(request).stored.page(unseal(PATH, cursor), limit + 1)
-    more = found[limit - 1].name if len(found) > limit else None
+    """In order of creation."""
+    path = listing(PATH, order=order)
+    created, _, name = (unseal(path, cursor) or "").partition(" ")
+    after = (int(created), name) if created else None
+    found = await _scheduler(request).stored.page(after, limit + 1, newest_first=order == "newest")
+    more = f"{found[limit - 1].created} {found[limit - 1].name}" if len(found) > limit else None
     items = [_view(engine, stored) for stored in found[:limit]]
-    return Answer(SchedulePage(items=items, next=seal(PATH, more)))
+    return Answer(SchedulePage(items=items, next=seal(path, more)))
 
 
 @get(

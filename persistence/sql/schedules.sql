@@ -5,13 +5,15 @@ values (%(tenant)s, %(name)s, %(id)s, %(created)s, %(principal)s, %(spec)s, 'act
 on conflict (tenant, name) do nothing;
 
 -- name: find
--- One schedule by its name, or some in order of their names.
+-- One schedule by its name, or some in order of creation, or the other way round.
 select name, id, created, principal, spec::text, state, tick, due, fired, refused, code, message
 from schedule
 where tenant = %(tenant)s
   and (%(name)s::text is null or name = %(name)s)
-  and (%(after)s::text is null or name > %(after)s)
-order by name
+  and (%(created)s::int8 is null
+       or case when %(newest_first)s then (created, name) < (%(created)s, %(after)s::text)
+               else (created, name) > (%(created)s, %(after)s::text) end)
+order by case when %(newest_first)s then created end desc, case when %(newest_first)s then name end desc, created, name
 limit %(limit)s;
 
 -- name: due

@@ -222,7 +222,7 @@ def test_events_come_as_they_happen_and_carry_their_position(client: Client) -> 
 
 
 def test_a_filter_that_makes_no_sense_is_refused(client: Client) -> None:
-    with client.events(kind="sale") as events, pytest.raises(RequestRefused, match="sale"):
+    with client.events(kind="auction") as events, pytest.raises(RequestRefused, match="auction"):
         next(events)
 
 
