@@ -6,7 +6,8 @@ short, made up or taken from another list is refused instead of starting somewhe
 
 import base64
 import binascii
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import xxhash
 
@@ -40,6 +41,32 @@ def unseal(listing: str, sealed: str | None) -> str | None:
         "cursor",
         "`next` of the page before",
     )
+
+
+class Named(Protocol):
+    """What has a name, and was created at a time: a place in a list in order of creation."""
+
+    @property
+    def created(self) -> int:
+        """When, in nanoseconds since 1970."""
+
+    @property
+    def name(self) -> str:
+        """How it is called; no other is."""
+
+
+def seal_place(listing: str, found: Sequence[Named], limit: int) -> str | None:
+    """The cursor after `limit` of those found, None if there are no more."""
+    if len(found) <= limit:
+        return None
+    last = found[limit - 1]
+    return seal(listing, f"{last.created} {last.name}")
+
+
+def unseal_place(listing: str, sealed: str | None) -> tuple[int, str] | None:
+    """The time and the name after which a page begins. Raises as `unseal`."""
+    created, _, name = (unseal(listing, sealed) or "").partition(" ")
+    return (int(created), name) if created else None
 
 
 def _check(listing: str, raw: bytes) -> bytes:

@@ -11,7 +11,7 @@ from litestar.params import Body, PathParameter
 
 from actors.errors import NotFound
 from actors.runtime import Engine
-from gateway.cursors import seal, unseal
+from gateway.cursors import seal_place, unseal_place
 from gateway.move_commands import creation, step
 from gateway.openapi import answers
 from gateway.problems import gateway_problem
@@ -119,12 +119,10 @@ async def list_schedules(
 ) -> Answer[SchedulePage]:
     """In order of creation."""
     path = listing(PATH, order=order)
-    created, _, name = (unseal(path, cursor) or "").partition(" ")
-    after = (int(created), name) if created else None
+    after = unseal_place(path, cursor)
     found = await _scheduler(request).stored.page(after, limit + 1, newest_first=order == "newest")
-    more = f"{found[limit - 1].created} {found[limit - 1].name}" if len(found) > limit else None
     items = [_view(engine, stored) for stored in found[:limit]]
-    return Answer(SchedulePage(items=items, next=seal(path, more)))
+    return Answer(SchedulePage(items=items, next=seal_place(path, found, limit)))
 
 
 @get(

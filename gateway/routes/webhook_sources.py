@@ -10,7 +10,7 @@ from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter
 
 from actors.errors import NotFound
-from gateway.cursors import seal, unseal
+from gateway.cursors import seal_place, unseal_place
 from gateway.openapi import REPLAYED, answers
 from gateway.problems import gateway_problem
 from gateway.routes.parameters import LIMIT_DEFAULT, Cursor, EngineOf, Limit
@@ -107,11 +107,11 @@ async def list_sources(
 ) -> Answer[SourcePage]:
     """In order of creation."""
     path = listing(PATH, order=order)
-    created, _, name = (unseal(path, cursor) or "").partition(" ")
-    after = (int(created), name) if created else None
+    after = unseal_place(path, cursor)
     found = await _stored(request).page(after, limit + 1, newest_first=order == "newest")
-    more = f"{found[limit - 1].created} {found[limit - 1].name}" if len(found) > limit else None
-    return Answer(SourcePage(items=[_view(one) for one in found[:limit]], next=seal(path, more)))
+    return Answer(
+        SourcePage(items=[_view(one) for one in found[:limit]], next=seal_place(path, found, limit))
+    )
 
 
 @get(
